@@ -1,0 +1,22 @@
+/* Files: whole reads, atomic writes, directories. Every descriptor is close-on-exec. */
+#ifndef REBARFS_BASE_IO_H
+#define REBARFS_BASE_IO_H
+
+#include "fs/base/buf.h"
+#include "fs/base/err.h"
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Reads all of path (relative to dirfd, or AT_FDCWD) into out (appended). -EFBIG over max bytes; other errnos as read(2). */
+int file_read(int dirfd, const char *path, size_t max, struct buf *out, struct err **err);
+/* temp file beside it, write, fsync, rename, fsync of the directory. mode is used as is. -ENOSPC and so on leave the old file as it was. */
+int file_write_atomic(int dirfd, const char *path, const void *data, size_t len, mode_t mode, struct err **err);
+/* As file_write_atomic, keeping owner and mode of an existing file and writing through a symlink to its target. */
+int file_replace(const char *path, const void *data, size_t len, struct err **err);
+int dir_make_all(const char *path, mode_t mode, struct err **err); /* mkdir -p */
+/* Removes a tree; does not follow links nor cross into mounts. No error when it is not there. */
+int tree_remove(const char *path, struct err **err);
+int fd_write_all(int fd, const void *data, size_t len); /* -errno */
+char *path_join(const char *a, const char *b);          /* caller frees; no doubled slash */
+
+#endif

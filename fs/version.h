@@ -1,0 +1,6 @@
+#ifndef REBARFS_VERSION_H
+#define REBARFS_VERSION_H
+
+#define REBARFS_VERSION "0.1.0"
+
+#endif
