@@ -1,0 +1,204 @@
+/* The engine's objects: a desired object, its observed row, its machine. Guarded by the model's one lock: written only by the engine's thread under the
+ * write lock, read by anybody under the read lock. Pointers are good only while the lock is held (the engine's own thread may keep them until it removes
+ * the object). The lock is never held while calling libfuse, SQLite, a plug-in or the file system. */
+#ifndef REBARFS_MODEL_H
+#define REBARFS_MODEL_H
+
+#include "fs/base/buf.h"
+#include "fs/base/hash.h"
+#include "fs/desired/desired.h"
+#include "fs/observed/store.h"
+#include "providers/provider.h"
+#include "runners/runner.h"
+#include <jansson.h>
+#include <pthread.h>
+#include <uthash.h>
+
+enum node_phase { NODE_PLANNED, NODE_CREATING, NODE_BOOTING, NODE_READY, NODE_RELEASING };
+
+/* Computed, never stored; of each kind the first that holds, in this order. */
+enum node_role_state { NR_RUNNING, NR_HELD, NR_ERROR, NR_BLOCKED, NR_PROPOSED, NR_TODO, NR_ACTIVE };
+enum node_state { NS_HELD, NS_ERROR, NS_RELEASING, NS_UNREACHABLE, NS_OFF, NS_PLANNED, NS_CREATING, NS_BOOTING, NS_READY };
+enum deployment_state { DS_INVALID, DS_ORPHANED, DS_ELSEWHERE, DS_PAUSED, DS_ERROR, DS_WORKING, DS_PROPOSED, DS_ACTIVE };
+
+struct run_summary {
+	int64_t number, started, took_ms; /* took_ms of a finished one */
+	int result, exit_status;          /* enum run_result; -1: under way */
+	char *why, *digest;
+};
+struct output {
+	char *key, *value;
+};
+
+/* What a digest is made of. Shared by all node roles with the same inputs; counted. */
+struct part {
+	const char *name;        /* "content", "runner", "quorum", "nodes", "facts.memory", "base.version"; owned by the definition or static */
+	struct hash hash;
+};
+struct digest {
+	int refs;
+	struct hash hash;
+	struct part *parts;
+	size_t n_parts;
+	bool complete;           /* every part known */
+	char *missing;           /* not complete: "base on n1", the first input that is not known yet */
+};
+
+struct node_role {
+	struct row_node_role row;
+	struct node *node;
+	const struct def_role *def;  /* in force; NULL: no longer wanted */
+	size_t role_index;           /* in the deployment's roles */
+	struct digest *digest;       /* what it should have; NULL: not yet computed */
+	struct output *outputs;      /* of the last successful run */
+	size_t n_outputs;
+	struct run_summary *runs;    /* the last ones kept, oldest first */
+	size_t n_runs;
+	bool running;                /* a run is under way (intent committed or further) */
+	bool unapproved;             /* due, and nobody approved it (manual) */
+	bool due;                    /* should run: digest or incarnation differ from the last success */
+	int64_t retry_at;            /* monotonic ms; 0: no retry is waiting */
+	struct run_item *item;       /* while a run is at a runner */
+	UT_hash_handle hh_id;
+};
+
+struct node {
+	struct row_node row;
+	struct deployment *deployment;    /* NULL: none */
+	struct provider_object *provider; /* NULL: unknown */
+	const struct def_group *group;    /* in force; NULL: surplus or removed */
+	const struct def_node *def;       /* declared nodes */
+	bool wanted;                      /* some deployment in force has it */
+	bool declared;                    /* has a node.ini in force */
+	bool unapproved;                  /* its next step (create, rebuild, release) waits for approval */
+	bool unreachable;                 /* it was ready; the last run or contact could not reach it */
+	bool off;                         /* the provider says it does not run */
+	bool gone;                        /* the provider no longer lists it */
+	char *progress;                   /* of the provider's call under way: "building image debian-12: ..." */
+	int64_t retry_at;                 /* monotonic ms */
+	struct node_role **roles;         /* in dependency order */
+	size_t n_roles, cap_roles;
+	struct node_role *running;        /* one run at a time per node */
+	void *op;                         /* engine's: the provider call or contact under way */
+	char *spec_now;                   /* hex: what it would be created from today */
+	UT_hash_handle hh_id, hh_name;
+};
+
+struct deployment {
+	struct row_deployment row;
+	const struct def_deployment *def; /* in force; NULL: never was valid */
+	struct desired *def_owner;        /* the reading def belongs to (a reference) */
+	bool invalid;                     /* what lies in the repo now has a mistake */
+	char *problem;                    /* that mistake: "FILE:LINE: message" */
+	bool orphaned;                    /* its document is gone */
+	bool elsewhere;                   /* not in -o only */
+	struct def_source src;            /* path and owner of the document, for owner and mode in the mount (hash unused) */
+	struct node **nodes;              /* by group, then number/name */
+	size_t n_nodes, cap_nodes;
+	uint64_t generation;              /* grows with every change of it or of its nodes: what is rendered from it is good for one */
+	size_t n_active, n_due, n_running, n_error, n_total; /* node roles, kept up to date by the engine */
+	UT_hash_handle hh_name, hh_id;
+};
+
+/* A provider instance and its document. */
+struct provider_object {
+	int64_t id;
+	char *name;
+	const struct provider_ops *ops;   /* NULL: unknown type */
+	struct provider *instance;        /* NULL: could not be opened */
+	const struct def_provider *def;   /* in force */
+	struct desired *def_owner;
+	struct def_source src;
+	char *error;                      /* sentence; NULL: fine */
+	char *problem;                    /* mistake in the document on disk */
+	size_t calls;                     /* under way, against max-parallel */
+	UT_hash_handle hh_name, hh_id;
+};
+struct role_object {
+	int64_t id;
+	char *name;
+	const struct def_role *def;       /* as it lies in the repo (valid or not), or as in force somewhere */
+	struct desired *def_owner;
+	struct def_source src;
+	UT_hash_handle hh_name, hh_id;
+};
+
+struct event {
+	int64_t seq, at;
+	char *deployment, *node, *role, *who, *text;
+};
+#define EVENTS_KEPT 10000
+
+struct refusal { /* of the last refused write in a directory */
+	int64_t at;
+	char *who, *file, *why;
+};
+
+struct model {
+	pthread_rwlock_t lock;
+	uint64_t generation;              /* grows with every publication */
+	/* By name and by id. Ids are unique over all kinds. */
+	struct deployment *deployments_by_name, *deployments_by_id;
+	struct node *nodes_by_name, *nodes_by_id;
+	struct node_role *node_roles_by_id;
+	struct provider_object *providers_by_name, *providers_by_id;
+	struct role_object *roles_by_name, *roles_by_id;
+	struct desired *desired;          /* the last reading of the repo: for problems */
+	struct event *events;             /* ring: seq s stands at s % EVENTS_KEPT */
+	int64_t first_seq, next_seq;      /* [first, next) are there */
+	struct hash_component *components; /* hash -> text, for "3 -> 5" */
+	bool paused;
+	char *trouble;                    /* why nothing can be stored now; NULL */
+	const char *state_dir, *repo, *mountpoint, *owner; /* do not change */
+	int64_t started;                  /* when this daemon started */
+};
+struct hash_component {
+	struct hash hash;
+	char *text;                       /* NULL: too long to show */
+	UT_hash_handle hh;
+};
+
+void model_rdlock(struct model *m);
+void model_unlock(struct model *m);
+
+struct deployment *model_deployment(const struct model *m, const char *name);
+struct deployment *model_deployment_id(const struct model *m, int64_t id);
+struct node *model_node(const struct model *m, const char *name);
+struct node *model_node_id(const struct model *m, int64_t id);
+struct node_role *model_node_role_id(const struct model *m, int64_t id);
+struct node_role *node_role_find(const struct node *n, const char *role);
+struct provider_object *model_provider(const struct model *m, const char *name);
+struct provider_object *model_provider_id(const struct model *m, int64_t id);
+struct role_object *model_role(const struct model *m, const char *name);
+struct role_object *model_role_id(const struct model *m, int64_t id);
+const struct event *model_event(const struct model *m, int64_t seq); /* NULL: not there (any more) */
+const char *model_component_text(const struct model *m, const struct hash *h);
+
+/* States and their sentences (fs/engine/state.c). Cheap: no I/O, no allocation but the sentence. why is always one sentence that begins with the
+ * state's name: "blocked: waiting for etcd on n2 (running 12 s)". */
+enum node_role_state node_role_state(const struct node_role *nr);
+enum node_state node_state(const struct node *n);
+enum deployment_state deployment_state(const struct deployment *d);
+const char *node_role_state_name(enum node_role_state s);
+const char *node_state_name(enum node_state s);
+const char *deployment_state_name(enum deployment_state s);
+void node_role_why(const struct model *m, const struct node_role *nr, struct buf *out);
+void node_why(const struct model *m, const struct node *n, struct buf *out);
+void deployment_why(const struct model *m, const struct deployment *d, struct buf *out);
+/* What failed, one "PATH: sentence" a line (PATH in the mount: "nodes/n1/roles/etcd"); nothing when nothing did. */
+void deployment_error(const struct model *m, const struct deployment *d, struct buf *out);
+/* ready, degraded... of a provider or role: one word and a sentence. */
+const char *provider_state_name(const struct provider_object *p);  /* "ready", "error", "invalid" */
+void provider_why(const struct provider_object *p, struct buf *out);
+const char *role_state_name(const struct role_object *r);          /* "ready", "invalid" */
+void role_why(const struct role_object *r, struct buf *out);
+
+/* Has the deployment come to rest? settled: nothing runs or will start by itself (a retry's timer counts as will). reached: desired is reached, held nodes
+ * aside. last: the last line of `wait`, a sentence about what is missing or waits for a person. */
+void deployment_rest(const struct model *m, const struct deployment *d, bool *ret_settled, bool *ret_reached, struct buf *last);
+
+/* Inputs of a node role as documented (fs/engine/inputs.c). with_origin: each parameter as {"value", "origin"}, for inputs.json in the mount; without: what a
+ * run gets. NULL while something it wants is not known. New reference. */
+json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool with_origin);
+
+#endif

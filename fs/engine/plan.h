@@ -1,0 +1,29 @@
+/* The plan of a deployment: desired in force - observed. Computed from the model under its lock, cheap enough for every read (10,000 node roles in
+ * milliseconds). */
+#ifndef REBARFS_PLAN_H
+#define REBARFS_PLAN_H
+
+#include "fs/engine/model.h"
+
+enum plan_op { PLAN_CREATE = '+', PLAN_CHANGE = '~', PLAN_REBUILD = '!', PLAN_RELEASE = '-', PLAN_DROP = 'x' };
+struct plan_line {
+	enum plan_op op;
+	int64_t node_id, node_role_id;  /* node_role_id 0: the line is about the node */
+	char *object;                   /* "node etcd-db-4", "run  etcd on etcd-db-1" */
+	char *detail;                   /* "container debian-12, 1 cpu, 512M"; "quorum 3 -> 5"; "known after base on etcd-db-4" */
+	bool confirm;                   /* approved only by apply ID */
+	bool approved;
+	char *target;                   /* what is approved with it: spec or digest, hex; NULL: known after */
+};
+struct plan {
+	char id[9];                     /* hash of the lines not yet approved: 8 hex digits; "-" when there is none */
+	struct plan_line *lines;        /* creations, runs, rebuilds, releases */
+	size_t n_lines, cap_lines;
+	size_t n_create, n_run, n_rebuild, n_release, n_confirm;
+};
+void plan_make(const struct model *m, const struct deployment *d, struct plan *ret);
+void plan_release(struct plan *p);
+void plan_text(const struct plan *p, struct buf *out);
+void plan_json(const struct plan *p, const struct deployment *d, struct buf *out);
+
+#endif
