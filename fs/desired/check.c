@@ -1,0 +1,168 @@
+/* The form of a document: its sections, keys and values against tables. */
+#include "fs/base/mem.h"
+#include "fs/desired/internal.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+void section_words(const char *section, struct strlist *ret)
+{
+	while (*section) {
+		size_t n = strcspn(section, " ");
+		strlist_add_take(ret, xstrndup(section, n));
+		section += n + (section[n] ? 1 : 0);
+	}
+}
+
+/* "nodes *" takes "nodes db": as many words, and * any one. */
+static bool section_matches(const char *pattern, const char *section)
+{
+	while (*pattern && *section) {
+		size_t a = strcspn(pattern, " "), b = strcspn(section, " ");
+		if (!(a == 1 && *pattern == '*') && (a != b || strncmp(pattern, section, a)))
+			return false;
+		pattern += a;
+		section += b;
+		if (*pattern != *section)
+			return false;
+		if (*pattern) {
+			pattern++;
+			section++;
+		}
+	}
+	return !*pattern && !*section;
+}
+
+static const struct key_row *find_row(const struct key_row *const *tables, const char *section, const char *key)
+{
+	const struct key_row *any = NULL;
+	for (; *tables; tables++)
+		for (const struct key_row *r = *tables; r->section; r++) {
+			if (!section_matches(r->section, section))
+				continue;
+			if (!key || !strcmp(r->key, key))
+				return r;
+			if (!strcmp(r->key, "*"))
+				any = r;
+		}
+	return any;
+}
+
+static bool is_params(const char *section)
+{
+	return !strncmp(section, "params ", 7);
+}
+
+/* What somebody may have meant by a section: its first word corrected, or the words it lacks. */
+static void suggest_section(const struct key_row *const *tables, const char *section, char ret[200])
+{
+	_cleanup_strlist_ struct strlist first = {0}, words = {0};
+	section_words(section, &words);
+	ret[0] = 0;
+	if (!words.n)
+		return;
+	for (; *tables; tables++)
+		for (const struct key_row *r = *tables; r->section; r++) {
+			size_t n = strcspn(r->section, " ");
+			_cleanup_free_ char *word = xstrndup(r->section, n);
+			if (!strlist_has(&first, word))
+				strlist_add(&first, word);
+			if (strcmp(word, words.items[0]))
+				continue;
+			if (!r->section[n])
+				snprintf(ret, 200, ": it is written [%s]", word);
+			else
+				snprintf(ret, 200, ": it is written [%s NAME]", word);
+			return;
+		}
+	const char *near = str_suggest(words.items[0], (const char *const *)first.items, first.n);
+	if (near)
+		snprintf(ret, 200, " (did you mean [%s%s]?)", near, section + strcspn(section, " "));
+}
+
+static void check_heading(struct parse *p, struct doc *doc, const struct key_row *const *tables, const struct ini_heading *h)
+{
+	char hint[200];
+	if (is_params(h->name) || find_row(tables, h->name, NULL))
+		return;
+	suggest_section(tables, h->name, hint);
+	mistake(p, doc, doc, h->line, EINVAL, "unknown section [%s]%s", h->name, hint);
+}
+
+static void unknown_key(struct parse *p, struct doc *doc, const struct key_row *const *tables, const struct setting *s)
+{
+	char hint[160];
+	size_t n = 0, cap = 0;
+	_cleanup_free_ const char **keys = NULL;
+	for (; *tables; tables++)
+		for (const struct key_row *r = *tables; r->section; r++)
+			if (section_matches(r->section, s->section)) {
+				GROW(keys, n, cap);
+				keys[n++] = r->key;
+			}
+	mistake(p, doc, doc, s->line, EINVAL, "unknown key '%s' in [%s]%s", s->key, s->section, did_you_mean(hint, s->key, keys, n));
+}
+
+/* Of the rows that take text as it is, these few may be empty. */
+static bool may_be_empty(const struct key_row *r)
+{
+	return r->type == VALUE_LIST || !strcmp(r->key, "help") || !strcmp(r->key, "default");
+}
+
+static void check_setting(struct parse *p, struct doc *doc, const struct key_row *const *tables, const struct setting *s)
+{
+	struct err *err = NULL;
+	if (is_params(s->section) || !find_row(tables, s->section, NULL))
+		return;
+	const struct key_row *row = find_row(tables, s->section, s->key);
+	if (!row) {
+		unknown_key(p, doc, tables, s);
+		return;
+	}
+	if (!*s->value && !may_be_empty(row)) {
+		mistake(p, doc, doc, s->line, EINVAL, "'%s' has no value", s->key);
+		return;
+	}
+	if (key_check(row, s->value, &err) < 0)
+		mistake(p, doc, doc, s->line, err->code, "%s", err_msg(err));
+	err_free(err);
+}
+
+void check_form(struct parse *p, struct doc *doc, const struct key_row *const *tables)
+{
+	for (size_t i = 0; i < doc->ini.n_headings; i++)
+		check_heading(p, doc, tables, &doc->ini.headings[i]);
+	for (size_t i = 0; i < doc->ini.settings.n; i++)
+		check_setting(p, doc, tables, &doc->ini.settings.items[i]);
+}
+
+const struct schema_provider *schema_provider_find(const struct desired_schema *s, const char *type)
+{
+	for (size_t i = 0; i < s->n_providers; i++)
+		if (!strcmp(s->providers[i].type, type))
+			return &s->providers[i];
+	return NULL;
+}
+
+const struct schema_runner *schema_runner_find(const struct desired_schema *s, const char *name)
+{
+	for (size_t i = 0; i < s->n_runners; i++)
+		if (!strcmp(s->runners[i].name, name))
+			return &s->runners[i];
+	return NULL;
+}
+
+int param_check(const struct def_param *param, const char *text, struct err **err)
+{
+	if (!strncmp(text, "secret:", 7) && text[7])
+		return 0; /* fetched for a run; not known now */
+	return value_check(param->type, text, param->min, param->max, param->values, err);
+}
+
+const char *suggest_param(const struct def_role *r, const char *word, char buf[160])
+{
+	_cleanup_free_ const char **names = xcalloc(r->n_params + 1, sizeof *names);
+	for (size_t i = 0; i < r->n_params; i++)
+		names[i] = r->params[i].name;
+	return did_you_mean(buf, word, names, r->n_params);
+}
