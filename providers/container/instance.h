@@ -1,0 +1,119 @@
+/* An instance of the container provider and its operations: all of it belongs to the loop's thread.
+ *
+ * An operation goes from one asynchronous thing to the next: a stage on a worker (op_work), a child process (op_child), a moment
+ * (op_wait). Each of these ends by calling op->next, which begins the next one or ends the operation. */
+#ifndef REBARFS_PROVIDERS_CONTAINER_INSTANCE_H
+#define REBARFS_PROVIDERS_CONTAINER_INSTANCE_H
+
+#include "fs/base/child.h"
+#include "providers/container/container.h"
+#include "providers/provider.h"
+
+#include <uthash.h>
+#include <utlist.h>
+
+struct op;
+
+struct node {
+	uint64_t node_id; /* key: one incarnation of a node exists at a time */
+	struct node_job job;
+	bool recorded; /* its record is on disk: it exists */
+	bool running;  /* when last looked */
+	struct op *op; /* what is under way on it */
+	UT_hash_handle hh;
+};
+
+/* An address once given to a node id stays its own over rebuilds, as long as there are others to give. */
+struct lease {
+	uint64_t node_id;
+	uint32_t address;
+	UT_hash_handle hh;
+};
+
+/* A tree that was found or built since the settings came into force. */
+struct ready_image {
+	char *name, *tree;
+	UT_hash_handle hh;
+};
+
+enum network_state { NETWORK_DOWN, NETWORK_CHANGING, NETWORK_UP };
+
+struct op {
+	struct provider *p;
+	struct provider_call *call; /* NULL: our own, or the instance was closed */
+	void (*next)(struct op *op);
+	struct node *node;
+	struct node_job job; /* what workers see of it */
+	/* of the stage that ended last */
+	int rc;
+	struct err *err;
+	struct buf note, out, last;  /* a complaint; a child's stdout; its last line that explains a failure */
+	int64_t wanted;              /* prepare: how many nodes are to be */
+	char *image;
+	struct image resolved;
+	bool cancelled, recorded, polite, power_on_after;
+	void (*gone)(struct op *op);  /* what comes after a node's processes */
+	int64_t began_ms;
+	struct subnet subnet;        /* network: wanted, then chosen */
+	bool declared, has_nodes;    /* network: how firm the wish is */
+	struct listed *listed; /* list */
+	size_t listed_n;
+	/* machinery */
+	bool working, waits_for_network;
+	void (*worker)(struct op *op);
+	uv_work_t work;
+	uv_timer_t timer;
+	struct child *child;
+	struct op *prev_op, *next_op;
+};
+
+struct provider {
+	const struct provider_host *host;
+	char *owner, *name, *state_dir, *cache_dir, *access_key, *base_dir; /* copies: workers may outlive the host's */
+	struct settings settings;
+	enum boot boot;
+	bool privileged, nat, declared;
+	struct subnet subnet; /* prefix 0: not known yet */
+	char prefix[8];       /* "rb1f3a9": of every name in the kernel; also the bridge's */
+	struct node *nodes;
+	struct lease *leases;
+	struct ready_image *images;
+	struct op *ops;
+	enum network_state network;
+	int mtu;
+	char *apt_dump;
+	bool closed;
+};
+
+/* ---- op.c */
+struct op *op_new(struct provider *p, struct provider_call *call);
+void op_work(struct op *op, void (*worker)(struct op *op), void (*next)(struct op *op));
+/* rc is 0 if it was started and ended with status 0; out has its stdout unless lines were wanted. name is for the sentence. */
+void op_child(struct op *op, const struct child_spec *spec, void (*next)(struct op *op));
+void op_wait(struct op *op, int64_t ms, void (*next)(struct op *op));
+void op_progress(struct op *op, const char *sentence);
+/* Ends it: done() with op->rc and op->err, or with machines. Not from inside a submitting call. */
+void op_end(struct op *op, const struct machine *machines, size_t n);
+/* Ends it soon with an error; for submitting calls. Returns nothing to go on with. */
+void op_fail(struct op *op, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void op_idle(struct provider *p); /* frees a closed instance when its last operation is gone */
+bool op_stopped(struct op *op); /* true: it failed or was cancelled and has been ended */
+void op_cancel(struct op *op);
+
+/* ---- network.c */
+/* Goes on with next when the bridge stands, or has op->rc < 0 then. */
+void network_need(struct op *op, void (*next)(struct op *op));
+void network_release(struct provider *p); /* takes the bridge down if no node is left */
+void network_open(struct provider *p); /* reads what is recorded */
+/* An address for node_id: its own of before, or one that nobody has. -ENOSPC. */
+int network_address(struct provider *p, uint64_t node_id, uint32_t *ret, struct err **err);
+
+/* ---- lifecycle.c: create, destroy, power */
+void lifecycle_create(struct op *op, const struct machine_spec *spec);
+void lifecycle_destroy(struct op *op, uint64_t node_id, uint32_t incarnation);
+void lifecycle_power(struct op *op, uint64_t node_id, uint32_t incarnation, enum power power);
+void lifecycle_prepare(struct op *op);
+void machine_of(const struct node *n, struct machine *ret);
+void node_forget(struct provider *p, struct node *n);
+
+#endif

@@ -1,0 +1,522 @@
+/* What happens to nodes: prepare, create, destroy, power. Each is a chain of small functions, the next one named in the call that waits. */
+#include "providers/container/instance.h"
+
+#include "fs/base/io.h"
+#include "fs/base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NODE_ID_MAX 9999999 /* "rb1f3a9-9999999" are the 15 bytes of a network device's name */
+#define BUILD_MS (60 * 60 * 1000LL)
+#define POLL_MS 20
+#define OFF_GRACE_MS 15000  /* power off: for the services to stop */
+#define KILL_GRACE_MS 2000  /* destroy: for systemd-nspawn to clean up */
+#define GIVE_UP_MS 20000    /* after force */
+
+void machine_of(const struct node *n, struct machine *ret)
+{
+	*ret = (struct machine){.node_id = n->node_id, .incarnation = n->job.incarnation, .ref = n->job.ref, .address = n->job.address,
+		.host_key = n->job.host_key, .image = n->job.image, .running = n->running};
+}
+
+void node_forget(struct provider *p, struct node *n)
+{
+	HASH_DEL(p->nodes, n);
+	node_job_release(&n->job);
+	free(n);
+}
+
+static void end_with_node(struct op *op)
+{
+	struct machine m;
+
+	machine_of(op->node, &m);
+	op_end(op, &m, 1);
+}
+
+/* What a start needs beyond the record: the instance's network as it is now. */
+static void fill_network(struct provider *p, struct node_job *j)
+{
+	char gateway[16];
+
+	address_format(subnet_gateway(&p->subnet), gateway);
+	str_replace(&j->bridge, p->prefix);
+	str_replace(&j->gateway, gateway);
+	str_replace(&j->access_key, p->access_key);
+	j->prefix = p->subnet.prefix;
+	j->mtu = p->mtu;
+}
+
+/* ---- images */
+
+static void image_line(void *arg, const char *line, size_t len)
+{
+	struct op *op = arg;
+	_cleanup_free_ char *text = xstrndup(line, len);
+	const char *progress = image_progress(text);
+
+	if (progress) {
+		_cleanup_buf_ struct buf b = {0};
+		buf_addf(&b, "building image %s: %s", op->resolved.name, progress);
+		op_progress(op, buf_str(&b));
+	}
+	/* the last line that is an error, else the last line */
+	bool is_error = !strncmp(text, "E: ", 3), have_error = !strncmp(buf_str(&op->last), "E: ", 3);
+	if (len && !progress && (is_error || !have_error)) {
+		buf_reset(&op->last);
+		buf_adds(&op->last, text);
+	}
+}
+
+static void image_remember(struct op *op)
+{
+	struct provider *p = op->p;
+	struct ready_image *r;
+
+	HASH_FIND_STR(p->images, op->image, r);
+	if (!r) {
+		r = xcalloc(1, sizeof *r);
+		r->name = xstrdup(op->image);
+		HASH_ADD_KEYPTR(hh, p->images, r->name, strlen(r->name), r);
+	}
+	str_replace(&r->tree, op->resolved.tree);
+}
+
+static const char *image_tree(struct provider *p, const char *name)
+{
+	struct ready_image *r;
+
+	HASH_FIND_STR(p->images, name, r);
+	return r ? r->tree : NULL;
+}
+
+static void make_image_directory(struct op *op)
+{
+	_cleanup_free_ char *dir = path_join(op->p->cache_dir, "images");
+
+	op->rc = dir_make_all(dir, 0755, &op->err);
+}
+
+static void build_image(struct op *op, void (*next)(struct op *op))
+{
+	_cleanup_strlist_ struct strlist argv = {0}, env = {0};
+	_cleanup_buf_ struct buf input = {0}, apt = {0};
+
+	apt_config_lines(op->p->apt_dump ? op->p->apt_dump : "", NULL, &apt);
+	image_command(&op->resolved, buf_str(&apt), &argv, &env, &input);
+	struct child_spec spec = {.argv = (const char *const *)argv.items, .env = (const char *const *)env.items, .input = input.len ? input.data : NULL,
+		.input_len = input.len, .on_line = image_line, .timeout_ms = BUILD_MS};
+	_cleanup_free_ char *s = xasprintf("building image %s", op->resolved.name);
+	op_progress(op, s);
+	op_child(op, &spec, next);
+}
+
+static int resolve_image(struct op *op)
+{
+	struct provider *p = op->p;
+
+	image_release(&op->resolved);
+	return image_resolve(&p->settings, op->image, p->cache_dir, p->base_dir, &op->resolved, &op->err);
+}
+
+/* ---- prepare: this host, the network, the image */
+
+static void prepare_built(struct op *op)
+{
+	if (op->rc < 0)
+		err_wrap(&op->err, "cannot build image '%s'", op->image);
+	if (op_stopped(op))
+		return;
+	if (!image_ready(&op->resolved)) {
+		op->rc = err_set(&op->err, EAGAIN, "'%s', the tree of image '%s', has no /usr/sbin/sshd", op->resolved.tree, op->image);
+		op_end(op, NULL, 0);
+		return;
+	}
+	image_remember(op);
+	network_release(op->p); /* if nobody came for it meanwhile */
+	op_end(op, NULL, 0);
+}
+
+static void prepare_directory_made(struct op *op)
+{
+	if (!op_stopped(op))
+		build_image(op, prepare_built);
+}
+
+static void prepare_network_up(struct op *op)
+{
+	if (op_stopped(op))
+		return;
+	uint32_t room = subnet_room(&op->p->subnet);
+	if (op->wanted > (int64_t)room) {
+		op->rc = err_set(&op->err, EAGAIN, "%lld nodes are wanted and the subnet has addresses for %u: set a wider 'subnet' in [container]",
+			(long long)op->wanted, room);
+		op_end(op, NULL, 0);
+	} else if (image_ready(&op->resolved)) {
+		prepare_built(op);
+	} else if (op->resolved.borrowed) {
+		op->rc = 0;
+		prepare_built(op); /* says what is wrong with it */
+	} else {
+		op_work(op, make_image_directory, prepare_directory_made);
+	}
+}
+
+static void prepare_checked(struct op *op)
+{
+	if (!op_stopped(op))
+		network_need(op, prepare_network_up);
+}
+
+static void run_preflight(struct op *op)
+{
+	struct preflight f = {.state_dir = op->p->state_dir, .cache_dir = op->p->cache_dir, .boot = op->job.boot, .nodes = op->wanted,
+		.build = !op->resolved.source && !image_ready(&op->resolved)};
+
+	op->rc = preflight(&f, &op->err);
+}
+
+void lifecycle_prepare(struct op *op)
+{
+	op->rc = resolve_image(op);
+	if (op->rc < 0) {
+		op_fail(op, op->err->code, "%s", err_msg(op->err));
+		return;
+	}
+	op->job.boot = op->p->boot;
+	op_work(op, run_preflight, prepare_checked);
+}
+
+/* ---- create and power on */
+
+static void start_worker(struct op *op)
+{
+	if (!op->node->recorded) {
+		op->rc = node_write(&op->job, &op->err);
+		if (op->rc < 0) {
+			err_wrap(&op->err, "cannot make node '%s'", op->job.name);
+			return;
+		}
+		op->recorded = true; /* the record is written, whatever comes now */
+	}
+	if (!node_pid(op->job.dir))
+		op->rc = node_start(&op->job, &op->note, &op->err);
+}
+
+static void started(struct op *op)
+{
+	struct node *n = op->node;
+
+	if (op->recorded) {
+		n->recorded = true;
+		str_replace(&n->job.host_key, op->job.host_key);
+	}
+	n->running = op->rc == 0;
+	if (op->note.len)
+		op_progress(op, buf_str(&op->note));
+	if (op->rc < 0 && !n->recorded) {
+		op->node = NULL;
+		node_forget(op->p, n);
+	}
+	if (!op_stopped(op))
+		end_with_node(op);
+}
+
+static void start(struct op *op)
+{
+	struct node *n = op->node;
+
+	fill_network(op->p, &n->job);
+	node_job_release(&op->job);
+	node_job_copy(&op->job, &n->job);
+	op->recorded = false;
+	op_work(op, start_worker, started);
+}
+
+/* Before anything of it is on disk, a creation that stops leaves nothing. */
+static bool create_stopped(struct op *op)
+{
+	struct node *n = op->node;
+
+	if (op->rc >= 0 && !op->cancelled && !op->p->closed)
+		return false;
+	if (n && !n->recorded) {
+		op->node = NULL;
+		node_forget(op->p, n);
+	}
+	return op_stopped(op);
+}
+
+static void create_with_tree(struct op *op)
+{
+	struct provider *p = op->p;
+	struct node_job *j = &op->node->job;
+	_cleanup_buf_ struct buf apt = {0};
+	char text[16];
+	uint32_t address;
+
+	op->rc = network_address(p, op->node->node_id, &address, &op->err);
+	if (create_stopped(op))
+		return;
+	address_format(address, text);
+	str_replace(&j->address, text);
+	str_replace(&j->tree, image_tree(p, op->image));
+	address_format(subnet_gateway(&p->subnet), text);
+	apt_config_lines(p->apt_dump ? p->apt_dump : "", text, &apt);
+	str_replace(&j->apt_config, buf_str(&apt));
+	start(op);
+}
+
+static void create_image_built(struct op *op)
+{
+	if (op->rc < 0)
+		err_wrap(&op->err, "cannot build image '%s'", op->image);
+	if (create_stopped(op))
+		return;
+	image_remember(op);
+	create_with_tree(op);
+}
+
+static void create_directory_made(struct op *op)
+{
+	if (!create_stopped(op))
+		build_image(op, create_image_built);
+}
+
+static void create_network_up(struct op *op)
+{
+	const char *tree;
+
+	if (create_stopped(op))
+		return;
+	if (op->node->recorded) {
+		start(op);
+		return;
+	}
+	tree = image_tree(op->p, op->image);
+	if (tree && access(tree, F_OK) == 0) {
+		create_with_tree(op);
+		return;
+	}
+	/* nobody prepared it, or it was removed meanwhile */
+	op->rc = resolve_image(op);
+	if (create_stopped(op))
+		return;
+	if (image_ready(&op->resolved)) {
+		image_remember(op);
+		create_with_tree(op);
+	} else {
+		op_work(op, make_image_directory, create_directory_made);
+	}
+}
+
+static struct node *node_new(struct op *op, const struct machine_spec *spec)
+{
+	struct provider *p = op->p;
+	struct node *n = xcalloc(1, sizeof *n);
+
+	n->node_id = spec->node_id;
+	n->job = (struct node_job){.owner = xstrdup(p->owner), .node_id = spec->node_id, .incarnation = spec->incarnation, .name = xstrdup(spec->name),
+		.image = xstrdup(op->image), .boot = p->boot, .privileged = p->privileged, .limits = {spec->cpus, spec->memory_bytes}};
+	n->job.ref = xasprintf("%s-%llu", p->prefix, (unsigned long long)spec->node_id);
+	n->job.dir = xasprintf("%s/nodes/%llu", p->state_dir, (unsigned long long)spec->node_id);
+	HASH_ADD(hh, p->nodes, node_id, sizeof n->node_id, n);
+	return n;
+}
+
+static struct node *find(struct provider *p, uint64_t node_id)
+{
+	struct node *n;
+
+	HASH_FIND(hh, p->nodes, &node_id, sizeof node_id, n);
+	return n;
+}
+
+void lifecycle_create(struct op *op, const struct machine_spec *spec)
+{
+	struct node *n = find(op->p, spec->node_id);
+
+	if (spec->node_id > NODE_ID_MAX) {
+		op_fail(op, EOVERFLOW, "node number %llu is too large for the name of a network device", (unsigned long long)spec->node_id);
+		return;
+	}
+	if (n && n->op) {
+		op_fail(op, EAGAIN, "node '%s' is busy: something else is under way on it", n->job.ref);
+		return;
+	}
+	if (n && n->job.incarnation != spec->incarnation) {
+		op_fail(op, EAGAIN, "incarnation %u of node '%s' still exists", n->job.incarnation, n->job.ref);
+		return;
+	}
+	op->node = n ? n : node_new(op, spec);
+	op->node->op = op;
+	network_need(op, create_network_up);
+}
+
+/* ---- the end: power off, cycle, destroy */
+
+static void check_gone(struct op *op)
+{
+	op->rc = node_gone(&op->job) ? 0 : 1;
+}
+
+static void poll_gone(struct op *op);
+
+static void removed(struct op *op)
+{
+	struct provider *p = op->p;
+	struct node *n = op->node;
+
+	if (op_stopped(op))
+		return;
+	op->node = NULL;
+	node_forget(p, n);
+	op_end(op, NULL, 0);
+	network_release(p);
+}
+
+static void remove_worker(struct op *op)
+{
+	node_clean_kernel(&op->job);
+	op->rc = node_remove(&op->job, &op->err);
+}
+
+static void destroy_gone(struct op *op)
+{
+	op_work(op, remove_worker, removed);
+}
+
+static void power_ended(struct op *op)
+{
+	if (op_stopped(op))
+		return;
+	op->node->running = false;
+	if (op->power_on_after)
+		network_need(op, create_network_up);
+	else
+		op_end(op, NULL, 0);
+}
+
+static void clean_worker(struct op *op)
+{
+	node_clean_kernel(&op->job);
+}
+
+static void power_gone(struct op *op)
+{
+	op_work(op, clean_worker, power_ended);
+}
+
+static void force_worker(struct op *op)
+{
+	node_kill(&op->job, true);
+}
+
+static void checked(struct op *op)
+{
+	int64_t took = monotonic_ms() - op->began_ms, grace = op->polite ? OFF_GRACE_MS : KILL_GRACE_MS;
+
+	if (op_stopped(op))
+		return;
+	if (op->rc == 0) {
+		op->gone(op);
+	} else if (took > grace + GIVE_UP_MS) {
+		op->rc = err_set(&op->err, EAGAIN, "the processes of node '%s' do not end, although they were killed", op->job.ref);
+		op_end(op, NULL, 0);
+	} else if (took > grace) {
+		op_work(op, force_worker, poll_gone);
+	} else {
+		poll_gone(op);
+	}
+}
+
+static void check_now(struct op *op)
+{
+	if (!op_stopped(op))
+		op_work(op, check_gone, checked);
+}
+
+static void poll_gone(struct op *op)
+{
+	op->rc = 0;
+	op_wait(op, POLL_MS, check_now);
+}
+
+static void ask_worker(struct op *op)
+{
+	if (op->polite)
+		node_ask_off(&op->job);
+	else
+		node_kill(&op->job, false);
+	op->rc = node_gone(&op->job) ? 0 : 1;
+}
+
+static void end_processes(struct op *op, bool politely, void (*gone)(struct op *op))
+{
+	op->polite = politely;
+	op->gone = gone;
+	op->node->op = op;
+	node_job_copy(&op->job, &op->node->job);
+	op_work(op, ask_worker, checked);
+}
+
+static void ended_well(struct op *op)
+{
+	if (!op_stopped(op))
+		op_end(op, NULL, 0);
+}
+
+static void remove_remains(struct op *op)
+{
+	struct err *ignored = NULL;
+	struct node_job other = {0};
+	int rc = node_read(op->job.dir, op->job.owner, &other, &ignored);
+
+	/* a directory without a record is what a removal or a creation cut short has left */
+	if (rc == -ENOENT)
+		op->rc = node_remove(&op->job, &op->err);
+	node_job_release(&other);
+	err_free(ignored);
+}
+
+void lifecycle_destroy(struct op *op, uint64_t node_id, uint32_t incarnation)
+{
+	struct provider *p = op->p;
+	struct node *n = find(p, node_id);
+
+	if (n && n->op) {
+		op_fail(op, EAGAIN, "node '%s' is busy: something else is under way on it", n->job.ref);
+	} else if (n && n->job.incarnation == incarnation) {
+		op->node = n;
+		end_processes(op, false, destroy_gone);
+	} else if (n) {
+		op->rc = 0;
+		op_wait(op, 0, ended_well);
+	} else {
+		op->job.owner = xstrdup(p->owner);
+		op->job.dir = xasprintf("%s/nodes/%llu", p->state_dir, (unsigned long long)node_id);
+		op_work(op, remove_remains, ended_well);
+	}
+}
+
+void lifecycle_power(struct op *op, uint64_t node_id, uint32_t incarnation, enum power power)
+{
+	struct node *n = find(op->p, node_id);
+
+	if (!n || n->job.incarnation != incarnation || !n->recorded) {
+		op_fail(op, ENOENT, "there is no such machine");
+	} else if (n->op) {
+		op_fail(op, EAGAIN, "node '%s' is busy: something else is under way on it", n->job.ref);
+	} else if (power == POWER_ON) {
+		op->node = n;
+		n->op = op;
+		network_need(op, create_network_up);
+	} else {
+		op->node = n;
+		op->power_on_after = power == POWER_CYCLE;
+		end_processes(op, true, power_gone);
+	}
+}
