@@ -1,0 +1,90 @@
+#include "fs/base/hash.h"
+#include "fs/base/mem.h"
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+
+struct hasher {
+	EVP_MD_CTX *ctx;
+};
+
+struct hasher *hasher_new(void)
+{
+	struct hasher *h = xmalloc(sizeof *h);
+	h->ctx = EVP_MD_CTX_new();
+	if (!h->ctx)
+		abort();
+	hasher_reset(h);
+	return h;
+}
+
+void hasher_reset(struct hasher *h)
+{
+	/* NULL keeps the algorithm: no lookup, which costs more than the hash of a short text */
+	if (EVP_DigestInit_ex(h->ctx, EVP_MD_CTX_get0_md(h->ctx) ? NULL : EVP_sha256(), NULL) != 1)
+		abort();
+}
+
+void hasher_add(struct hasher *h, const void *data, size_t len)
+{
+	EVP_DigestUpdate(h->ctx, data, len);
+}
+
+void hasher_add_str(struct hasher *h, const char *s)
+{
+	uint64_t len = s ? strlen(s) : UINT64_MAX;
+	uint8_t le[8];
+	for (int i = 0; i < 8; i++)
+		le[i] = (uint8_t)(len >> (8 * i));
+	hasher_add(h, le, sizeof le);
+	if (s)
+		hasher_add(h, s, len);
+}
+
+void hasher_end(struct hasher *h, struct hash *ret)
+{
+	EVP_DigestFinal_ex(h->ctx, ret->b, NULL);
+}
+
+void hasher_free(struct hasher *h)
+{
+	if (!h)
+		return;
+	EVP_MD_CTX_free(h->ctx);
+	free(h);
+}
+
+void hash_bytes(const void *data, size_t len, struct hash *ret)
+{
+	SHA256(data, len, ret->b);
+}
+
+void hash_hex(const struct hash *h, char hex[HASH_HEX])
+{
+	static const char digits[] = "0123456789abcdef";
+	for (int i = 0; i < 32; i++) {
+		hex[2 * i] = digits[h->b[i] >> 4];
+		hex[2 * i + 1] = digits[h->b[i] & 15];
+	}
+	hex[64] = '\0';
+}
+
+static int digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool hash_from_hex(const char *hex, struct hash *ret)
+{
+	struct hash h;
+	for (int i = 0; i < 32; i++) {
+		int hi = digit(hex[2 * i]), lo = hi < 0 ? -1 : digit(hex[2 * i + 1]);
+		if (lo < 0)
+			return false;
+		h.b[i] = (uint8_t)(hi << 4 | lo);
+	}
+	if (hex[64])
+		return false;
+	*ret = h;
+	return true;
+}
