@@ -1,0 +1,580 @@
+/* The script runner: ships the role's directory to the node, runs 'apply' there under a supervisor of its own, follows its log and reads the end.
+ *
+ * Every step may be repeated: a dropped connection means doing the step again until the run's time is over, and the mkdir on the node sees to it that
+ * the run is started once. The order of steps:
+ *
+ *   start ──"content"──> pack ──> ship ──> start ──"started", "found"──> (log until the end) ──> collect ──> done
+ *   cancel, deadline ──> stop ──> collect ──> done */
+#include "runners/script.h"
+#include "fs/base/log.h"
+#include "fs/base/mem.h"
+#include "fs/base/str.h"
+#include "runners/node.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#define BACKOFF_FIRST_MS 200
+#define BACKOFF_MAX_MS 5000
+#define STOP_MS 60000      /* to reach a node in order to stop a run there, or to read a result after its time */
+#define STARTING_MS 10000  /* from the mkdir on the node to the first word of the supervisor */
+
+enum step { STEP_START, STEP_PACK, STEP_SHIP, STEP_STOP, STEP_COLLECT };
+
+struct script_run {
+	struct runner *r;
+	struct script_run *prev, *next;
+	struct run_item *item;
+	enum step step;
+	struct node_call call;
+	struct pack_wait *pack;
+	uv_timer_t again, limit;   /* the next try; the end of the run's time */
+	int open_handles;
+	bool asked;                /* start went to the node once: it may have begun */
+	bool seen;                 /* it began for certain */
+	bool finished;
+	const char *stopping;      /* reason: "cancelled", "timeout" */
+	int64_t give_up, starting_until, backoff_ms;
+	int log_fd, archive_fd;
+	int log_errno;
+	char *supervisor;
+	struct buf answer;
+	bool answered;
+	struct collect collect;
+};
+
+struct runner {
+	const struct runner_host *host;
+	struct packer *packer;
+	struct script_run *runs;
+};
+
+static void next_step(struct script_run *s);
+
+/* ---- the end ---- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct script_run *s = handle->data;
+	if (--s->open_handles == 0)
+		free(s);
+}
+
+static void release(struct script_run *s)
+{
+	node_call_cancel(&s->call);
+	packer_cancel(s->pack);
+	DL_DELETE(s->r->runs, s);
+	if (s->log_fd >= 0)
+		close(s->log_fd);
+	if (s->archive_fd >= 0)
+		close(s->archive_fd);
+	free(s->supervisor);
+	buf_release(&s->answer);
+	collect_reset(&s->collect);
+	uv_close((uv_handle_t *)&s->again, on_handle_closed);
+	uv_close((uv_handle_t *)&s->limit, on_handle_closed);
+}
+
+static void finish(struct script_run *s, enum run_result result, int exit_status, const char *why, json_t *outputs)
+{
+	struct run_item *item = s->item;
+	struct run_done done = {
+		.result = result, .exit_status = exit_status, .why = result == RUN_OK ? NULL : why, .outputs = outputs, .took_ms = s->collect.took_ms};
+	s->finished = true;
+	item->priv = NULL;
+	release(s);
+	item->done(item, &done);
+}
+
+static __attribute__((format(printf, 3, 4))) void finish_why(struct script_run *s, enum run_result result, const char *fmt, ...)
+{
+	_cleanup_buf_ struct buf why = {0};
+	va_list ap;
+	va_start(ap, fmt);
+	buf_vaddf(&why, fmt, ap);
+	va_end(ap);
+	finish(s, result, -1, buf_str(&why), NULL);
+}
+
+/* ---- the log: what is in the file is what the node need not send again ---- */
+
+static int64_t log_offset(const struct script_run *s)
+{
+	struct stat st;
+	return fstat(s->log_fd, &st) == 0 ? st.st_size : 0;
+}
+
+static void log_write(void *arg, const char *data, size_t len)
+{
+	struct script_run *s = arg;
+	while (len && !s->log_errno) {
+		ssize_t n = write(s->log_fd, data, len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			s->log_errno = errno; /* nothing more in this call, so that no hole appears; the next one asks from where the file ends */
+			return;
+		}
+		data += n;
+		len -= n;
+	}
+}
+
+static void log_tail(const struct script_run *s, struct buf *out)
+{
+	char text[2048];
+	_cleanup_free_ char *path = xasprintf("%s/log", s->item->run_dir);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int64_t size = fd < 0 ? 0 : log_offset(s), from = size > (int64_t)sizeof text ? size - (int64_t)sizeof text : 0;
+	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text, from);
+	if (n > 0)
+		last_line(text, n, out);
+}
+
+/* ---- again, later ---- */
+
+static void on_again(uv_timer_t *timer)
+{
+	next_step(timer->data);
+}
+
+static void step_in(struct script_run *s, enum step step, int64_t ms)
+{
+	s->step = step;
+	uv_timer_start(&s->again, on_again, ms, 0);
+}
+
+/* A call that did not reach its end for a reason of the connection. */
+static void try_again(struct script_run *s, const struct ssh_result *res)
+{
+	int64_t now = monotonic_ms();
+	if (!node_worth_retry(res->rc) || now >= s->give_up) {
+		if (s->stopping)
+			finish_why(s, RUN_UNREACHABLE, "%s, but it may still run there: %s", strcmp(s->stopping, "timeout") ? s->stopping : "its time is over",
+				err_msg(res->err));
+		else
+			finish_why(s, RUN_UNREACHABLE, "%s", err_msg(res->err));
+		return;
+	}
+	step_in(s, s->step, s->backoff_ms);
+	s->backoff_ms = s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->backoff_ms * 2;
+}
+
+static void stop(struct script_run *s, const char *reason)
+{
+	s->stopping = reason;
+	s->give_up = monotonic_ms() + STOP_MS;
+	s->backoff_ms = BACKOFF_FIRST_MS;
+	uv_timer_stop(&s->limit);
+	s->asked |= s->call.exec && s->step == STEP_START && ssh_exec_sent(s->call.exec);
+	node_call_cancel(&s->call);
+	packer_cancel(s->pack);
+	s->pack = NULL;
+	step_in(s, STEP_STOP, 0);
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+	struct script_run *s = timer->data;
+	if (s->step != STEP_COLLECT)
+		stop(s, "timeout");
+}
+
+/* ---- collect ---- */
+
+static void finish_collected(struct script_run *s)
+{
+	struct collect *c = &s->collect;
+	_cleanup_buf_ struct buf why = {0}, line = {0};
+	_cleanup_free_ char *complaint = NULL;
+	if (s->log_errno)
+		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", s->item->number, s->item->run_dir, strerror(s->log_errno));
+	if (c->reason[0]) {
+		bool timeout = !strcmp(c->reason, "timeout");
+		if (timeout) {
+			buf_adds(&why, "stopped: not done after ");
+			format_duration(&why, s->item->timeout_ms);
+		} else {
+			buf_adds(&why, "cancelled");
+		}
+		finish(s, timeout ? RUN_TIMED_OUT : RUN_CANCELLED, -1, buf_str(&why), NULL);
+		return;
+	}
+	json_t *outputs = collect_outputs(c, &complaint);
+	if (c->exit_status == 0 && outputs) {
+		finish(s, RUN_OK, 0, NULL, outputs);
+	} else if (c->exit_status == 0) {
+		finish(s, RUN_FAILED, 0, complaint, NULL);
+	} else {
+		buf_addf(&why, "exit %d", c->exit_status);
+		if (c->failed.len) {
+			last_line(buf_str(&c->failed), c->failed.len, &line);
+			buf_addf(&why, " at '%s'", buf_str(&line));
+			buf_reset(&line);
+		}
+		log_tail(s, &line);
+		if (line.len)
+			buf_addf(&why, ": %s", buf_str(&line));
+		finish(s, RUN_FAILED, c->exit_status, buf_str(&why), outputs);
+	}
+	json_decref(outputs);
+}
+
+static void collect_data(void *arg, const char *data, size_t len)
+{
+	struct script_run *s = arg;
+	collect_add(&s->collect, data, len);
+}
+
+static void collect_done(void *arg, const struct ssh_result *res, bool begun)
+{
+	struct script_run *s = arg;
+	struct collect *c = &s->collect;
+	const char *state = c->state;
+	if (res->rc) {
+		try_again(s, res);
+	} else if (!begun || !c->head_ended) {
+		_cleanup_buf_ struct buf line = {0};
+		last_line(res->tail, strlen(res->tail), &line);
+		finish_why(s, RUN_FAILED, "cannot read the result on '%s': %s", s->item->target->name, line.len ? buf_str(&line) : "no answer");
+	} else if (!strcmp(state, "running")) {
+		step_in(s, s->stopping ? STEP_STOP : STEP_START, 500); /* who waited for its end was ended itself */
+	} else if (!strcmp(state, "starting") && !s->stopping && (!s->starting_until || monotonic_ms() < s->starting_until)) {
+		if (!s->starting_until)
+			s->starting_until = monotonic_ms() + STARTING_MS;
+		step_in(s, STEP_COLLECT, 300);
+	} else if (!strcmp(state, "done") && c->complete) {
+		finish_collected(s);
+	} else if (!strcmp(state, "done")) {
+		_cleanup_buf_ struct buf line = {0};
+		last_line(res->tail, strlen(res->tail), &line);
+		finish_why(s, RUN_FAILED, "cannot read the result on '%s': %s", s->item->target->name, line.len ? buf_str(&line) : "it is cut short");
+	} else if (c->reason[0]) {
+		finish_collected(s);
+	} else {
+		finish_why(s, RUN_INTERRUPTED, "interrupted: it was started on '%s', and neither its process nor its result is left", s->item->target->name);
+	}
+}
+
+static void step_collect(struct script_run *s)
+{
+	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number),
+			    *offset = xasprintf("%" PRId64, log_offset(s));
+	const char *args[] = {s->r->host->owner, mounts, number, offset, NULL};
+	s->log_errno = 0;
+	collect_reset(&s->collect);
+	s->collect.on_log = log_write;
+	s->collect.arg = s;
+	s->call.on_data = collect_data;
+	s->call.done = collect_done;
+	node_call_start(&s->call, s->r->host->pool, s->item->target, node_collect, args, &(struct node_call_options){.timeout_ms = 120000});
+}
+
+/* ---- start, and follow ---- */
+
+static void began(struct script_run *s, int64_t age_ms)
+{
+	int64_t left = s->item->timeout_ms - age_ms;
+	if (!s->stopping)
+		uv_timer_start(&s->limit, on_limit, left > 0 ? left : 0, 0);
+	s->give_up = monotonic_ms() + (left > STOP_MS ? left : STOP_MS);
+	s->backoff_ms = BACKOFF_FIRST_MS;
+	if (s->seen)
+		return;
+	s->seen = true;
+	if (s->item->started)
+		s->item->started(s->item);
+}
+
+/* The first line is the answer, the rest is the log. */
+static void start_data(void *arg, const char *data, size_t len)
+{
+	struct script_run *s = arg;
+	if (!s->answered) {
+		const char *nl = memchr(data, '\n', len);
+		size_t n = nl ? (size_t)(nl - data) : len;
+		buf_add(&s->answer, data, n);
+		if (!nl)
+			return;
+		s->answered = true;
+		data += n + 1;
+		len -= n + 1;
+		if (!strncmp(buf_str(&s->answer), "started ", 8) || !strncmp(buf_str(&s->answer), "found ", 6))
+			began(s, strtoll(strchr(buf_str(&s->answer), ' '), NULL, 10) * 10);
+	}
+	log_write(s, data, len);
+}
+
+static void start_done(void *arg, const struct ssh_result *res, bool begun)
+{
+	struct script_run *s = arg;
+	const char *answer = buf_str(&s->answer);
+	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, answer);
+	s->asked |= res->sent;
+	if (refusal) {
+		finish_why(s, RUN_FAILED, "%s", refusal);
+	} else if (!strcmp(answer, "content")) {
+		s->backoff_ms = BACKOFF_FIRST_MS;
+		step_in(s, STEP_PACK, 0);
+	} else if (!strcmp(answer, "absent") && s->seen) {
+		finish_why(s, RUN_INTERRUPTED, "interrupted: its directory on '%s' is gone", s->item->target->name);
+	} else if (!strcmp(answer, "absent")) {
+		finish_why(s, RUN_NOT_STARTED, "it was never started on '%s'", s->item->target->name);
+	} else if (res->rc) {
+		try_again(s, res);
+	} else if (s->answered && (!strncmp(answer, "started", 7) || !strncmp(answer, "found", 5))) {
+		s->step = STEP_COLLECT;
+		next_step(s);
+	} else {
+		_cleanup_buf_ struct buf line = {0};
+		last_line(res->tail, strlen(res->tail), &line);
+		finish_why(s, RUN_FAILED, "cannot start %s: %s", s->item->node_role, line.len ? buf_str(&line) : "the login shell runs no commands");
+	}
+}
+
+static void step_start(struct script_run *s)
+{
+	struct run_item *item = s->item;
+	if (!s->supervisor) {
+		struct buf b = {0};
+		script_supervisor(&b, item, script_is_bash(item->content_dir));
+		s->supervisor = buf_detach(&b, NULL);
+	}
+	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, item->number),
+			    *size = xasprintf("%zu", strlen(s->supervisor)), *offset = xasprintf("%" PRId64, log_offset(s));
+	bool attach = item->attach_only || s->seen; /* what was seen once is never begun anew */
+	const char *args[] = {s->r->host->owner, mounts, number, item->content_hash, size, attach ? "1" : "0", offset, NULL};
+	s->answered = false;
+	s->log_errno = 0;
+	buf_reset(&s->answer);
+	s->call.on_data = start_data;
+	s->call.done = start_done;
+	struct node_call_options opt = {.input = s->supervisor, .input_len = attach ? 0 : strlen(s->supervisor)};
+	node_call_start(&s->call, s->r->host->pool, item->target, node_start, args, &opt);
+}
+
+/* ---- ship ---- */
+
+static ssize_t archive_read(void *arg, char *data, size_t len)
+{
+	struct script_run *s = arg;
+	ssize_t n = read(s->archive_fd, data, len);
+	return n < 0 ? -errno : n;
+}
+
+static void answer_data(void *arg, const char *data, size_t len)
+{
+	struct script_run *s = arg;
+	if (s->answer.len + len < 4096)
+		buf_add(&s->answer, data, len);
+}
+
+static void ship_done(void *arg, const struct ssh_result *res, bool begun)
+{
+	struct script_run *s = arg;
+	close(s->archive_fd);
+	s->archive_fd = -1;
+	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, buf_str(&s->answer));
+	if (refusal) {
+		finish_why(s, RUN_FAILED, "%s", refusal);
+	} else if (res->rc) {
+		try_again(s, res);
+	} else if (!strncmp(buf_str(&s->answer), "shipped", 7)) {
+		s->step = STEP_START;
+		next_step(s);
+	} else {
+		_cleanup_buf_ struct buf line = {0};
+		last_line(res->tail, strlen(res->tail), &line);
+		finish_why(s, RUN_FAILED, "cannot put the content of '%s' on '%s': %s", s->item->role, s->item->target->name, line.len ? buf_str(&line) : "no answer");
+	}
+}
+
+static void packed(void *arg, const char *path, const struct err *err)
+{
+	struct script_run *s = arg;
+	s->pack = NULL;
+	if (!err) {
+		s->archive_fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (s->archive_fd < 0) {
+			finish_why(s, RUN_FAILED, "cannot read '%s': %s", path, strerror(errno));
+			return;
+		}
+	} else {
+		finish_why(s, RUN_FAILED, "%s", err_msg(err));
+		return;
+	}
+	s->step = STEP_SHIP;
+	next_step(s);
+}
+
+static void step_ship(struct script_run *s)
+{
+	if (s->archive_fd < 0) { /* the try before failed */
+		s->step = STEP_PACK;
+		next_step(s);
+		return;
+	}
+	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number);
+	const char *args[] = {s->r->host->owner, mounts, number, s->item->content_hash, NULL};
+	buf_reset(&s->answer);
+	s->call.on_data = answer_data;
+	s->call.done = ship_done;
+	node_call_start(&s->call, s->r->host->pool, s->item->target, node_ship, args, &(struct node_call_options){.read_input = archive_read});
+}
+
+/* ---- stop ---- */
+
+static void stop_done(void *arg, const struct ssh_result *res, bool begun)
+{
+	struct script_run *s = arg;
+	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, buf_str(&s->answer));
+	if (refusal) {
+		finish_why(s, RUN_FAILED, "%s", refusal);
+	} else if (res->rc) {
+		try_again(s, res);
+	} else if (!strncmp(buf_str(&s->answer), "stopped", 7)) {
+		s->step = STEP_COLLECT;
+		next_step(s);
+	} else {
+		_cleanup_buf_ struct buf line = {0};
+		last_line(res->tail, strlen(res->tail), &line);
+		finish_why(s, RUN_UNREACHABLE, "cannot stop %s: %s", s->item->node_role, line.len ? buf_str(&line) : "no answer");
+	}
+}
+
+static void step_stop(struct script_run *s)
+{
+	if (!s->asked) {
+		finish_why(s, RUN_CANCELLED, "cancelled before it began");
+		return;
+	}
+	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number);
+	const char *args[] = {s->r->host->owner, mounts, number, s->stopping, NULL};
+	buf_reset(&s->answer);
+	s->call.on_data = answer_data;
+	s->call.done = stop_done;
+	node_call_start(&s->call, s->r->host->pool, s->item->target, node_stop, args, &(struct node_call_options){.timeout_ms = 30000});
+}
+
+static void next_step(struct script_run *s)
+{
+	switch (s->step) {
+	case STEP_START:
+		step_start(s);
+		return;
+	case STEP_PACK:
+		s->pack = packer_want(s->r->packer, s->item->content_hash, s->item->content_dir, packed, s);
+		return;
+	case STEP_SHIP:
+		step_ship(s);
+		return;
+	case STEP_STOP:
+		step_stop(s);
+		return;
+	case STEP_COLLECT:
+		step_collect(s);
+		return;
+	}
+}
+
+/* ---- the plug-in ---- */
+
+static void script_run_one(struct runner *r, struct run_item *item)
+{
+	struct script_run *s = xcalloc(1, sizeof *s);
+	s->r = r;
+	s->item = item;
+	item->priv = s;
+	s->call.arg = s;
+	s->archive_fd = -1;
+	s->collect.exit_status = -1;
+	s->backoff_ms = BACKOFF_FIRST_MS;
+	s->give_up = monotonic_ms() + item->timeout_ms;
+	uv_timer_init(r->host->loop, &s->again);
+	uv_timer_init(r->host->loop, &s->limit);
+	s->again.data = s->limit.data = s;
+	s->open_handles = 2;
+	DL_APPEND(r->runs, s);
+	_cleanup_free_ char *path = xasprintf("%s/log", item->run_dir);
+	s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (s->log_fd < 0)
+		log_msg(LOG_WARN, "no log is kept: cannot open '%s': %s", path, strerror(errno));
+	step_in(s, STEP_START, 0);
+}
+
+static void script_run(struct runner *r, struct run_item *const *items, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		script_run_one(r, items[i]);
+}
+
+static void script_cancel(struct runner *r, struct run_item *item)
+{
+	struct script_run *s = item->priv;
+	if (s && !s->stopping)
+		stop(s, "cancelled");
+}
+
+static int script_check(const char *content_dir, const struct settings *settings, struct err **err)
+{
+	_cleanup_free_ char *path = xasprintf("%s/apply", content_dir);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return err_set(err, ENOENT, "'apply' is missing: a script role needs an executable of that name");
+	if (fd < 0)
+		return err_errno(err, errno, "cannot read 'apply'");
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return err_errno(err, errno, "cannot read 'apply'");
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, EINVAL, "'apply' is not a file");
+	if (!(st.st_mode & 0111))
+		return err_set(err, EACCES, "'apply' is not executable: chmod +x it");
+	char start[4];
+	ssize_t n = read(fd, start, sizeof start);
+	if (n >= 2 && !memcmp(start, "#!", 2))
+		return 0;
+	if (n == 4 && !memcmp(start, "\177ELF", 4))
+		return 0;
+	return err_set(err, ENOEXEC, "'apply' is neither a script nor a program: its first line must name an interpreter (#!/bin/sh)");
+}
+
+static int script_open(const struct runner_host *host, struct runner **ret, struct err **err)
+{
+	struct packer *packer = packer_open(host, err);
+	if (!packer)
+		return err && *err ? -(*err)->code : -EIO;
+	struct runner *r = xcalloc(1, sizeof *r);
+	r->host = host;
+	r->packer = packer;
+	*ret = r;
+	return 0;
+}
+
+static void script_close(struct runner *r)
+{
+	struct script_run *s, *next;
+	DL_FOREACH_SAFE(r->runs, s, next)
+	{
+		s->item->priv = NULL;
+		release(s);
+	}
+	packer_close(r->packer);
+	free(r);
+}
+
+const struct runner_ops script_runner = {
+	.api = RUNNER_API,
+	.name = "script",
+	.help = "runs the role's executable 'apply' on the node",
+	.batch_max = 1,
+	.check = script_check,
+	.open = script_open,
+	.close = script_close,
+	.run = script_run,
+	.cancel = script_cancel,
+};

@@ -1,0 +1,129 @@
+/* The shell script that runs a role's 'apply' on the node: what it puts into the environment, and how the end is recorded. */
+#include "fs/base/mem.h"
+#include "runners/node.h"
+#include "runners/script.h"
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* One string of execve() may have 128 KiB (MAX_ARG_STRLEN). */
+#define ENV_MAX 120000
+
+void script_env_name(struct buf *out, const char *param)
+{
+	buf_adds(out, "REBAR_PARAM_");
+	for (; *param; param++) {
+		bool letter = *param >= 'a' && *param <= 'z';
+		bool plain = (*param >= 'A' && *param <= 'Z') || (*param >= '0' && *param <= '9');
+		buf_addc(out, letter ? *param - 'a' + 'A' : plain ? *param : '_');
+	}
+}
+
+void script_env_value(struct buf *out, const json_t *value)
+{
+	size_t i;
+	json_t *item;
+	switch (json_typeof(value)) {
+	case JSON_STRING:
+		buf_add(out, json_string_value(value), json_string_length(value));
+		return;
+	case JSON_ARRAY:
+		json_array_foreach((json_t *)value, i, item)
+		{
+			if (i)
+				buf_addc(out, ',');
+			script_env_value(out, item);
+		}
+		return;
+	case JSON_NULL:
+		return;
+	default: {
+		_cleanup_free_ char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+		buf_adds(out, text ? text : "");
+	}
+	}
+}
+
+bool script_is_bash(const char *content_dir)
+{
+	_cleanup_free_ char *path = xasprintf("%s/apply", content_dir);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char line[129];
+	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
+	if (n < 2)
+		return false;
+	line[n] = 0;
+	line[strcspn(line, "\n")] = 0;
+	return !strncmp(line, "#!", 2) && strstr(line, "bash");
+}
+
+static void add_assignment(struct buf *out, const char *name, const char *value)
+{
+	buf_addf(out, " \\\n\t%s=", name);
+	sh_quote(out, value);
+}
+
+static void add_params(struct buf *out, struct buf *notes, const json_t *params)
+{
+	const char *name;
+	json_t *value;
+	json_object_foreach((json_t *)params, name, value)
+	{
+		_cleanup_buf_ struct buf env_name = {0}, text = {0};
+		script_env_name(&env_name, name);
+		script_env_value(&text, value);
+		if (text.len <= ENV_MAX) {
+			add_assignment(out, buf_str(&env_name), buf_str(&text));
+			continue;
+		}
+		_cleanup_buf_ struct buf note = {0};
+		buf_addf(&note, "rebar: $%s is not set: %zu bytes are too long for the environment, read it from $REBAR_INPUTS", buf_str(&env_name), text.len);
+		buf_adds(notes, "echo ");
+		sh_quote(notes, buf_str(&note));
+		buf_addc(notes, '\n');
+	}
+}
+
+void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
+{
+	_cleanup_free_ char *inputs = json_dumps(item->inputs, JSON_COMPACT);
+	_cleanup_buf_ struct buf env = {0}, notes = {0};
+	add_params(&env, &notes, item->params);
+	add_assignment(&env, "REBAR_ROLE", item->role);
+	add_assignment(&env, "REBAR_NODE", item->target->name);
+	_cleanup_free_ char *number = xasprintf("%" PRId64, item->number);
+	add_assignment(&env, "REBAR_RUN", number);
+
+	buf_adds(out, node_supervisor_tools);
+	buf_addf(out, "C=$R/content/%s\n", item->content_hash);
+	buf_adds(out, "cd \"$D\" || exit 1\n"
+		      "echo \"$$ $(started_at $$)\" > pid.new && mv pid.new pid || exit 1\n"
+		      "hundredths; b=$u; echo $b > begin\n");
+	/* JSON on one line cannot hold the delimiter on a line of its own */
+	buf_addf(out, "cat > inputs.json << 'REBAR_END'\n%s\nREBAR_END\n", inputs ? inputs : "{}");
+	if (bash)
+		/* Bash reads BASH_ENV before the script. Its ERR trap notes the command at which 'set -e' ends it; scripts that it starts get none of this. */
+		buf_adds(out, "cat > trap << REBAR_END\n"
+			      "unset BASH_ENV; set -E\n"
+			      "trap 'case \\$- in *e*) printf %s \"\\$BASH_COMMAND\" > $D/failed;; esac' ERR\n"
+			      "REBAR_END\n");
+	buf_adds(out, "cp -Rp \"$C\" work || { echo 126 0 > status; exit 1; }\n"
+		      "(\n"
+		      "exec 9>&-\n"
+		      "umask 022\n"
+		      "cd work || exit 126\n");
+	buf_add(out, buf_str(&notes), notes.len);
+	buf_adds(out, "h=$(getent passwd 0 2>/dev/null | cut -d: -f6)\n"
+		      "exec env -i HOME=\"${h:-/root}\" PATH=\"$PATH\" LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive USER=root SHELL=/bin/sh \\\n"
+		      "\tREBAR_INPUTS=\"$D/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\"");
+	if (bash)
+		buf_adds(out, " BASH_ENV=\"$D/trap\"");
+	buf_add(out, buf_str(&env), env.len);
+	buf_adds(out, " \\\n\t./apply\n)\n"
+		      "rc=$?\n"
+		      "hundredths\n"
+		      "rm -rf work\n"
+		      "echo $rc $((u - b)) > status.new && mv status.new status\n"
+		      "exec 9>&-\n"
+		      "prune > /dev/null 2>&1\n");
+}

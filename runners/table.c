@@ -1,0 +1,15 @@
+/* All runners that are built in. */
+#include "runners/ansible.h"
+#include "runners/none.h"
+#include "runners/script.h"
+#include <string.h>
+
+const struct runner_ops *const runner_table[] = {&script_runner, &ansible_runner, &none_runner, NULL};
+
+const struct runner_ops *runner_find(const char *name)
+{
+	for (const struct runner_ops *const *ops = runner_table; *ops; ops++)
+		if (!strcmp((*ops)->name, name))
+			return *ops;
+	return NULL;
+}
