@@ -108,7 +108,7 @@ int child_pid(const struct child *c)
 	return c->process.pid;
 }
 
-static void on_exit(uv_process_t *p, int64_t status, int sig)
+static void on_exited(uv_process_t *p, int64_t status, int sig)
 {
 	struct child *c = p->data;
 	c->exited = true;
@@ -258,7 +258,7 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 	}
 	char **env = make_env(spec->env);
 	uv_process_options_t opt = {
-		.exit_cb = on_exit,
+		.exit_cb = on_exited,
 		.file = spec->argv[0],
 		.args = (char **)spec->argv,
 		.env = env,
@@ -274,7 +274,10 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 	/* uv_spawn initialises the handle even when it fails */
 	c->handles++;
 	if (rc < 0) {
-		err_set(err, -rc, rc == UV_ENOENT ? "'%s' is not installed (or not in PATH)" : "cannot start '%s': %s", spec->argv[0], uv_strerror(rc));
+		if (rc == UV_ENOENT)
+			err_set(err, ENOENT, "'%s' is not installed (or not in PATH)", spec->argv[0]);
+		else
+			err_set(err, -rc, "cannot start '%s': %s", spec->argv[0], uv_strerror(rc));
 		goto fail_spawned;
 	}
 	if (!spec->output_path) {
