@@ -52,6 +52,7 @@ struct write_request {
 	pid_t pid;
 	void (*done)(struct write_request *w, int rc, const struct err *err);
 	void *data;
+	struct engine *engine;     /* the engine's own */
 };
 void engine_write(struct engine *e, struct write_request *w);
 

@@ -32,7 +32,7 @@ struct output {
 
 /* What a digest is made of. Shared by all node roles with the same inputs; counted. */
 struct part {
-	const char *name;        /* "content", "runner", "quorum", "nodes", "facts.memory", "base.version"; owned by the definition or static */
+	const char *name;        /* "content", "runner", "quorum", "nodes", "facts.memory", "base.version"; interned */
 	struct hash hash;
 };
 struct digest {
@@ -58,7 +58,17 @@ struct node_role {
 	bool unapproved;             /* due, and nobody approved it (manual) */
 	bool due;                    /* should run: digest or incarnation differ from the last success */
 	int64_t retry_at;            /* monotonic ms; 0: no retry is waiting */
-	struct run_item *item;       /* while a run is at a runner */
+	bool unattended;             /* its last run's end is not known (node unreachable, daemon restarted): to be found again under its number */
+	bool changing;               /* the run under way is not the first on this machine: max-down counts it */
+	bool again;                  /* the run before was cut short: everything is to be done again */
+	bool cancelling;             /* somebody said cancel while it runs */
+	/* The engine's own. */
+	unsigned counted;            /* what of it stands in the slot's counters: bits COUNT_* */
+	bool stale;                  /* digest to be computed anew */
+	bool queued, dirty;          /* stands in the anneal queue; its row is to be stored */
+	bool waits_for_slot;         /* stands in its provider's queue: max-parallel */
+	const char *waits_for;       /* static words for why it does not start though it could: "serial", "max-down"; NULL */
+	struct run *run;             /* while a run is at a runner */
 	UT_hash_handle hh_id;
 };
 
@@ -79,8 +89,17 @@ struct node {
 	struct node_role **roles;         /* in dependency order */
 	size_t n_roles, cap_roles;
 	struct node_role *running;        /* one run at a time per node */
-	void *op;                         /* engine's: the provider call or contact under way */
 	char *spec_now;                   /* hex: what it would be created from today */
+	/* The engine's own. */
+	struct node_op *op;               /* the provider call or contact under way */
+	bool queued, dirty;
+	bool adopt;                       /* the next contact takes it over from whoever owned it */
+	bool cancel_op;                   /* the operation under way is to be stopped */
+	bool contacted;                   /* ownership was checked since this daemon started: nothing runs before that */
+	bool rebuilding;                  /* its machine is being destroyed to be made anew */
+	bool waits_for_slot;              /* stands in its provider's queue: max-parallel */
+	const char *waits_for;            /* static words for why its step does not start: "a free slot of provider"; NULL */
+	int64_t number;                   /* of a counted node in its group */
 	UT_hash_handle hh_id, hh_name;
 };
 
@@ -96,7 +115,13 @@ struct deployment {
 	struct node **nodes;              /* by group, then number/name */
 	size_t n_nodes, cap_nodes;
 	uint64_t generation;              /* grows with every change of it or of its nodes: what is rendered from it is good for one */
-	size_t n_active, n_due, n_running, n_error, n_total; /* node roles, kept up to date by the engine */
+	size_t n_active, n_due, n_running, n_error, n_total; /* node roles on wanted nodes, kept up to date by the engine */
+	/* The engine's own. */
+	struct role_slot *slots;          /* one for each of def->roles */
+	struct part *nodes_part;          /* the `nodes` input; NULL: not known or stale */
+	char *nodes_missing;              /* why it is not known */
+	bool nodes_fresh;
+	bool dirty;
 	UT_hash_handle hh_name, hh_id;
 };
 
@@ -111,7 +136,15 @@ struct provider_object {
 	struct def_source src;
 	char *error;                      /* sentence; NULL: fine */
 	char *problem;                    /* mistake in the document on disk */
-	size_t calls;                     /* under way, against max-parallel */
+	char *capacity;                   /* its sentence about room, asked for now and then */
+	size_t calls;                     /* machine calls under way, against max-parallel */
+	size_t runs;                      /* node roles running on its nodes, against max-parallel */
+	/* The engine's own. */
+	struct image *images;             /* which are ready, being made, failed */
+	int64_t *waiting;                 /* ids of nodes and node roles that wait for a free slot, in order */
+	size_t n_waiting, cap_waiting;
+	bool opening, listed, listing;
+	struct settings opened_with;
 	UT_hash_handle hh_name, hh_id;
 };
 struct role_object {
@@ -130,8 +163,10 @@ struct event {
 #define EVENTS_KEPT 10000
 
 struct refusal { /* of the last refused write in a directory */
+	int64_t object[2];                /* kind, id */
 	int64_t at;
 	char *who, *file, *why;
+	UT_hash_handle hh;
 };
 
 struct model {
@@ -147,10 +182,22 @@ struct model {
 	struct event *events;             /* ring: seq s stands at s % EVENTS_KEPT */
 	int64_t first_seq, next_seq;      /* [first, next) are there */
 	struct hash_component *components; /* hash -> text, for "3 -> 5" */
+	struct kept_digest *digests;       /* what the digests of past runs are made of */
+	struct refusal *refusals;
+	struct interned *names;            /* of components: few, kept for ever, so that digests may point at them */
 	bool paused;
 	char *trouble;                    /* why nothing can be stored now; NULL */
 	const char *state_dir, *repo, *mountpoint, *owner; /* do not change */
 	int64_t started;                  /* when this daemon started */
+};
+struct interned {
+	char *name;
+	UT_hash_handle hh;
+};
+struct kept_digest {
+	struct hash hash;
+	struct digest *digest;
+	UT_hash_handle hh;
 };
 struct hash_component {
 	struct hash hash;

@@ -13,6 +13,7 @@ struct plan_line {
 	char *detail;                   /* "container debian-12, 1 cpu, 512M"; "quorum 3 -> 5"; "known after base on etcd-db-4" */
 	bool confirm;                   /* approved only by apply ID */
 	bool approved;
+	size_t order;                   /* as found: by group, number, role */
 	char *target;                   /* what is approved with it: spec or digest, hex; NULL: known after */
 };
 struct plan {

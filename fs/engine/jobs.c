@@ -1,0 +1,529 @@
+/* Readings of the repo and stores into it, on a worker, one at a time.
+ *
+ * When to read: 300 ms after the last change, while git holds no lock (5 s at most) and is in the middle of nothing; at once for who opens plan, wait or
+ * problems. A store is a reading too: the document is edited in memory, everything is checked against everything with it, and only then is it written. */
+#include "fs/engine/internal.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define QUIET_MS 300
+#define GIT_LOCK_MS 5000
+#define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
+#define DOCUMENT_MAX (4 << 20)
+
+struct waiter {
+	void (*done)(void *arg);
+	void *arg;
+	int64_t asked;
+	struct waiter *next;
+};
+
+struct writer {
+	char *path;
+	size_t n;
+	UT_hash_handle hh;
+};
+
+struct job {
+	struct engine *e;
+	struct job *next;
+	struct write_request *write;  /* NULL: a reading */
+	char *path;                   /* document to store into, relative to the repo */
+	struct waiter *waiters;
+	/* what was known when it began */
+	struct strlist busy;
+	struct strlist sound;         /* deployments without mistakes */
+	struct {
+		char *name;
+		struct hash closure;
+	} *in_force;
+	size_t n_in_force;
+	/* results */
+	int rc;
+	struct err *err;
+	struct tree *tree;
+	struct desired *desired;
+	char **manifests;
+	char *old_value;
+};
+
+/* ---- on the worker ---- */
+
+static bool is_in_force(const struct job *j, const struct def_deployment *def)
+{
+	for (size_t i = 0; i < j->n_in_force; i++)
+		if (!strcmp(j->in_force[i].name, def->name))
+			return hash_eq(&j->in_force[i].closure, &def->closure);
+	return false;
+}
+
+static void reading_drop(struct job *j)
+{
+	for (size_t i = 0; j->manifests && j->desired && i < j->desired->n_deployments; i++)
+		free(j->manifests[i]);
+	free(j->manifests);
+	j->manifests = NULL;
+	tree_free(j->tree);
+	j->tree = NULL;
+	desired_unref(j->desired);
+	j->desired = NULL;
+}
+
+static int read_tree(struct job *j, const char *overlay, size_t overlay_len)
+{
+	struct tree_options opt = {.busy = (const char *const *)j->busy.items};
+	if (overlay) {
+		opt.overlay_path = j->path;
+		opt.overlay_text = overlay;
+		opt.overlay_len = overlay_len;
+	}
+	int rc = tree_read_repo(j->e->repo, &opt, j->e->cache, &j->tree, &j->err);
+	return rc < 0 ? rc : desired_parse(j->tree, engine_schema(), &j->desired, &j->err);
+}
+
+static int keep_all(struct job *j)
+{
+	j->manifests = xcalloc(j->desired->n_deployments + 1, sizeof *j->manifests);
+	for (size_t i = 0; i < j->desired->n_deployments; i++) {
+		const struct def_deployment *def = j->desired->deployments[i];
+		if (!def->valid || def->busy || is_in_force(j, def))
+			continue;
+		int rc = desired_keep(j->tree, j->e->repo, j->desired, def, j->e->content, &j->manifests[i], &j->err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static void read_work(struct job *j)
+{
+	for (int attempt = 0; attempt < 5; attempt++) {
+		j->rc = read_tree(j, NULL, 0);
+		if (j->rc == 0)
+			j->rc = keep_all(j);
+		if (j->rc != -EAGAIN)
+			return;
+		/* Changed under our eyes: once more. */
+		reading_drop(j);
+		err_freep(&j->err);
+	}
+}
+
+/* The mistake that a store would make: errno and sentence. 0: none. */
+static int store_mistake(struct job *j)
+{
+	const char *bad = NULL;
+	for (size_t i = 0; i < j->desired->n_problems && !bad; i++)
+		if (!strcmp(j->desired->problems[i].file, j->path))
+			return err_set(&j->err, j->desired->problems[i].code == ERANGE ? ERANGE : EINVAL, "%s", j->desired->problems[i].text);
+	for (size_t i = 0; i < j->desired->n_deployments && !bad; i++) {
+		const struct def_deployment *def = j->desired->deployments[i];
+		if (!def->valid && !def->busy && strlist_has(&j->sound, def->name))
+			bad = def->problem ? def->problem : def->name;
+	}
+	return bad ? err_set(&j->err, EINVAL, "%s", bad) : 0;
+}
+
+static void store_work(struct job *j)
+{
+	struct write_request *w = j->write;
+	_cleanup_free_ char *full = path_join(j->e->repo, j->path);
+	_cleanup_buf_ struct buf text = {0}, edited = {0};
+
+	if ((j->rc = file_read(AT_FDCWD, full, DOCUMENT_MAX, &text, &j->err)) < 0)
+		return;
+	if ((j->rc = document_set(buf_str(&text), text.len, w->section, w->key, w->unset ? NULL : w->text, &edited, &j->err)) < 0)
+		return;
+	if ((j->rc = read_tree(j, buf_str(&edited), edited.len)) < 0 || (j->rc = store_mistake(j)) < 0)
+		return;
+	if (edited.len == text.len && !memcmp(buf_str(&edited), buf_str(&text), text.len)) {
+		j->rc = keep_all(j);
+		return;
+	}
+	if ((j->rc = file_replace(full, buf_str(&edited), edited.len, &j->err)) < 0)
+		return;
+	j->rc = keep_all(j);
+	if (j->rc == -EAGAIN) { /* somebody else wrote at the same moment: ours is stored, read what lies there now */
+		reading_drop(j);
+		err_freep(&j->err);
+		read_work(j);
+	}
+}
+
+static void job_work(void *arg)
+{
+	struct job *j = arg;
+	if (j->write)
+		store_work(j);
+	else
+		read_work(j);
+}
+
+/* ---- on the engine's thread ---- */
+
+static void job_next(struct engine *e);
+static void settle_start(struct engine *e, int64_t ms);
+
+static void waiters_done(struct engine *e, void *arg)
+{
+	for (struct waiter *w = arg, *next; w; w = next) {
+		next = w->next;
+		w->done(w->arg);
+		free(w);
+	}
+}
+
+struct reply {
+	struct write_request *w;
+	int rc;
+	struct err *err;
+};
+
+static void reply_effect(struct engine *e, void *arg)
+{
+	struct reply *r = arg;
+	r->w->done(r->w, r->rc, r->err);
+	err_free(r->err);
+	free(r);
+}
+
+void write_reply(struct engine *e, struct write_request *w, int rc, struct err *err)
+{
+	if (rc < 0) {
+		_cleanup_free_ char *who = write_who(w);
+		_cleanup_free_ char *file = w->section ? xasprintf("desired/%s/%s", w->section, w->key) : xstrdup("ctl");
+		refuse(e, w->kind, w->id, who, file, err_msg(err));
+	}
+	struct reply *r = xcalloc(1, sizeof *r);
+	*r = (struct reply){w, rc, err};
+	effect_add(e, reply_effect, r);
+}
+
+static void job_free(struct job *j)
+{
+	reading_drop(j);
+	for (size_t i = 0; i < j->n_in_force; i++)
+		free(j->in_force[i].name);
+	free(j->in_force);
+	strlist_release(&j->busy);
+	strlist_release(&j->sound);
+	err_free(j->err);
+	free(j->path);
+	free(j->old_value);
+	free(j);
+}
+
+static void job_done(void *arg)
+{
+	struct job *j = arg;
+	struct engine *e = j->e;
+	e->job = NULL;
+	engine_wrlock(e);
+	if (j->desired && (j->rc == 0 || !j->write) && j->manifests)
+		take_over(e, j->desired, j->manifests);
+	if (j->rc < 0 && !j->write) {
+		/* Said once, and tried again with the next change. */
+		event_add(e, NULL, NULL, NULL, NULL, "cannot read the repo: %s", err_msg(j->err));
+		log_msg(LOG_ERROR, "cannot read the repo: %s", err_msg(j->err));
+	}
+	if (j->write) {
+		struct write_request *w = j->write;
+		if (j->rc == 0) {
+			_cleanup_free_ char *who = write_who(w);
+			struct deployment *d = w->kind == OBJECT_DEPLOYMENT ? model_deployment_id(&e->m, w->id) : NULL;
+			struct node *n = w->kind == OBJECT_NODE ? model_node_id(&e->m, w->id) : NULL;
+			event_add(e, d, n, NULL, who, "%s [%s] %s = %s", j->path, w->section, w->key, w->unset ? "(unset)" : w->text);
+		}
+		write_reply(e, w, j->rc, j->err);
+		j->err = NULL;
+	}
+	/* Who waited is answered when the annealer has seen it and it is durable. */
+	if (j->waiters)
+		effect_add(e, waiters_done, j->waiters);
+	e->changed = true;
+	engine_wrunlock(e);
+	job_free(j);
+	job_next(e);
+	if (e->rescan && !uv_is_active((uv_handle_t *)&e->settle_timer))
+		settle_start(e, QUIET_MS);
+}
+
+static void job_begin(struct engine *e, struct job *j)
+{
+	if (!j->write)
+		e->rescan = false;
+	pthread_mutex_lock(&e->inbox_lock);
+	for (struct writer *w = e->writers; w; w = w->hh.next)
+		if (w->n)
+			strlist_add(&j->busy, w->path);
+	pthread_mutex_unlock(&e->inbox_lock);
+	model_rdlock(&e->m);
+	j->in_force = xcalloc(HASH_CNT(hh_name, e->m.deployments_by_name) + 1, sizeof *j->in_force);
+	for (struct deployment *d = e->m.deployments_by_name; d; d = d->hh_name.next) {
+		if (!d->invalid && d->def)
+			strlist_add(&j->sound, d->row.name);
+		if (!d->def)
+			continue;
+		j->in_force[j->n_in_force].name = xstrdup(d->row.name);
+		j->in_force[j->n_in_force++].closure = d->def->closure;
+	}
+	model_unlock(&e->m);
+}
+
+static void job_next(struct engine *e)
+{
+	if (e->job || !e->jobs)
+		return;
+	struct job *j = e->jobs;
+	e->jobs = j->next;
+	if (!e->jobs)
+		e->jobs_tail = &e->jobs;
+	e->job = j;
+	job_begin(e, j);
+	engine_work(e, job_work, job_done, j);
+}
+
+static struct job *job_add(struct engine *e)
+{
+	struct job *j = xcalloc(1, sizeof *j);
+	j->e = e;
+	*e->jobs_tail = j;
+	e->jobs_tail = &j->next;
+	return j;
+}
+
+void job_read(struct engine *e, void (*done)(void *arg), void *arg)
+{
+	/* A reading that waits already will see what this one would. */
+	struct job *j = e->jobs;
+	while (j && j->write)
+		j = j->next;
+	if (!j)
+		j = job_add(e);
+	if (done) {
+		struct waiter *w = xcalloc(1, sizeof *w);
+		*w = (struct waiter){done, arg, 0, j->waiters};
+		j->waiters = w;
+	}
+	job_next(e);
+}
+
+void job_store(struct engine *e, struct write_request *w, const char *path)
+{
+	struct job *j = job_add(e);
+	j->write = w;
+	j->path = xstrdup(path);
+	job_next(e);
+}
+
+/* ---- settling ---- */
+
+static void on_settle(uv_timer_t *t);
+
+static void settle_start(struct engine *e, int64_t ms)
+{
+	uv_timer_start(&e->settle_timer, on_settle, (uint64_t)ms, 0);
+}
+
+static void on_settle(uv_timer_t *t)
+{
+	struct engine *e = t->data;
+	if (!e->rescan)
+		return;
+	switch (git_state(e->repo, NULL)) {
+	case GIT_MERGING:
+		settle_start(e, 1000);
+		return;
+	case GIT_LOCKED:
+		if (monotonic_ms() - e->changed_first < GIT_LOCK_MS) {
+			settle_start(e, 200);
+			return;
+		}
+		break;
+	case GIT_QUIET:
+		break;
+	}
+	job_read(e, NULL, NULL);
+}
+
+static void something_changed(struct engine *e)
+{
+	int64_t now = monotonic_ms();
+	if (!e->rescan)
+		e->changed_first = now;
+	e->rescan = true;
+	e->changed_last = now;
+	settle_start(e, QUIET_MS);
+}
+
+static void on_watch(void *arg)
+{
+	something_changed(arg);
+}
+
+static bool writers_open(struct engine *e)
+{
+	bool any = false;
+	pthread_mutex_lock(&e->inbox_lock);
+	for (struct writer *w = e->writers; w && !any; w = w->hh.next)
+		any = w->n > 0;
+	pthread_mutex_unlock(&e->inbox_lock);
+	return any;
+}
+
+struct settle {
+	struct engine *e;
+	void (*done)(void *arg);
+	void *arg;
+	int64_t asked;
+	uv_timer_t timer;
+};
+
+static void settle_free(uv_handle_t *h)
+{
+	free(h->data);
+}
+
+static void settle_end(struct settle *s)
+{
+	uv_close((uv_handle_t *)&s->timer, settle_free);
+}
+
+static void settle_try(struct settle *s);
+
+static void settle_again(uv_timer_t *t)
+{
+	settle_try(t->data);
+}
+
+struct settled {
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void settled_effect(struct engine *e, void *arg)
+{
+	struct settled *s = arg;
+	s->done(s->arg);
+	free(s);
+}
+
+static void settle_try(struct settle *s)
+{
+	struct engine *e = s->e;
+	int64_t waited = monotonic_ms() - s->asked;
+	enum git_state git = git_state(e->repo, NULL);
+	if (e->watch && watch_drain(e->watch))
+		something_changed(e);
+	if ((waited < DRAIN_MS && writers_open(e)) || (git == GIT_LOCKED && waited < GIT_LOCK_MS)) {
+		uv_timer_start(&s->timer, settle_again, 10, 0);
+		return;
+	}
+	if ((e->rescan && git != GIT_MERGING) || e->job || e->jobs) {
+		/* A reading under way may have begun before the change: the next one counts. */
+		job_read(e, s->done, s->arg);
+	} else {
+		struct settled *now = xmalloc(sizeof *now);
+		*now = (struct settled){s->done, s->arg};
+		effect_add(e, settled_effect, now);
+	}
+	settle_end(s);
+}
+
+static void settle_post(struct engine *e, void *arg)
+{
+	struct settle *s = arg;
+	uv_timer_init(&e->loop, &s->timer);
+	s->timer.data = s;
+	settle_try(s);
+}
+
+void engine_settle(struct engine *e, void (*done)(void *arg), void *arg)
+{
+	struct settle *s = xcalloc(1, sizeof *s);
+	*s = (struct settle){.e = e, .done = done, .arg = arg, .asked = monotonic_ms()};
+	engine_post(e, settle_post, s);
+}
+
+/* ---- the mount's own writers ---- */
+
+static void changed_post(struct engine *e, void *arg)
+{
+	something_changed(e);
+}
+
+void engine_document_changed(struct engine *e, const char *path)
+{
+	engine_post(e, changed_post, NULL);
+}
+
+void engine_document_opened(struct engine *e, const char *path)
+{
+	pthread_mutex_lock(&e->inbox_lock);
+	struct writer *w = NULL;
+	HASH_FIND_STR(e->writers, path, w);
+	if (!w) {
+		w = xcalloc(1, sizeof *w);
+		w->path = xstrdup(path);
+		HASH_ADD_KEYPTR(hh, e->writers, w->path, strlen(w->path), w);
+	}
+	w->n++;
+	pthread_mutex_unlock(&e->inbox_lock);
+}
+
+void engine_document_closed(struct engine *e, const char *path)
+{
+	pthread_mutex_lock(&e->inbox_lock);
+	struct writer *w = NULL;
+	HASH_FIND_STR(e->writers, path, w);
+	if (w && w->n && !--w->n) {
+		HASH_DEL(e->writers, w);
+		free(w->path);
+		free(w);
+	}
+	pthread_mutex_unlock(&e->inbox_lock);
+	engine_post(e, changed_post, NULL);
+}
+
+/* ---- life ---- */
+
+int read_now(struct engine *e, struct err **err)
+{
+	struct job *j = xcalloc(1, sizeof *j);
+	j->e = e;
+	job_begin(e, j);
+	read_work(j);
+	int rc = j->rc;
+	if (j->desired && j->manifests) {
+		engine_wrlock(e);
+		take_over(e, j->desired, j->manifests);
+		engine_wrunlock(e);
+		rc = 0; /* what could not be kept is tried again with the next reading */
+	}
+	if (rc < 0) {
+		*err = j->err;
+		j->err = NULL;
+	}
+	job_free(j);
+	return rc;
+}
+
+int jobs_open(struct engine *e, struct err **err)
+{
+	e->jobs_tail = &e->jobs;
+	return watch_open(&e->loop, e->repo, on_watch, e, &e->watch, err);
+}
+
+void jobs_close(struct engine *e)
+{
+	if (e->watch)
+		watch_close(e->watch);
+	e->watch = NULL;
+	struct writer *w, *tmp;
+	HASH_ITER(hh, e->writers, w, tmp) {
+		HASH_DEL(e->writers, w);
+		free(w->path);
+		free(w);
+	}
+}

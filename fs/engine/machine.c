@@ -1,0 +1,853 @@
+/* Machines: the way of a node from planned to ready and back, one provider call or contact at a time. */
+#include "fs/engine/internal.h"
+#include <errno.h>
+#include <string.h>
+
+#define CALL_TIMEOUT_MS (15 * 60 * 1000) /* an image may have to be built first */
+#define BOOT_TIMEOUT_MS (180 * 1000)
+#define DECLARED_TIMEOUT_MS (45 * 1000)  /* a machine that is said to run answers soon or not at all */
+#define CREATE_ATTEMPTS 3
+#define RETRY_FIRST_MS 2000
+#define RETRY_MAX_MS (60 * 1000)
+
+/* ---- what a node should be ---- */
+
+const char *node_image(const struct node *n)
+{
+	if (n->group && n->group->image)
+		return n->group->image;
+	return n->provider && n->provider->def ? n->provider->def->image : NULL;
+}
+
+void node_spec(const struct node *n, char hex[HASH_HEX])
+{
+	struct hasher *h = hasher_new();
+	struct hash hash;
+	const struct def_node *def = n->declared ? node_definition(n) : NULL;
+	hasher_add_str(h, n->provider ? n->provider->name : NULL);
+	hasher_add_str(h, n->provider && n->provider->ops ? n->provider->ops->type : NULL);
+	hasher_add_str(h, node_image(n));
+	if (def)
+		hasher_add(h, &def->identity, sizeof def->identity);
+	hasher_end(h, &hash);
+	hasher_free(h);
+	hash_hex(&hash, hex);
+}
+
+bool node_needs_rebuild(const struct node *n)
+{
+	if (!n->wanted || n->row.phase == NODE_PLANNED || n->row.phase == NODE_RELEASING || n->rebuilding)
+		return false;
+	if (n->row.wish_rebuild)
+		return true;
+	return n->row.spec && n->spec_now && strcmp(n->row.spec, n->spec_now) != 0;
+}
+
+static bool approved_is(const struct node *n, const char *what)
+{
+	_cleanup_free_ char *full = xasprintf("%s:%s", what, n->spec_now ? n->spec_now : "");
+	return n->row.approved && !strcmp(n->row.approved, full);
+}
+
+/* Has a person (or the deployment's automatism) agreed to the next step of this node? */
+bool node_step_approved(const struct node *n)
+{
+	const struct deployment *d = n->deployment;
+	if (!d)
+		return n->row.wish_release || n->row.wish_forget;
+	if (!n->wanted)
+		return n->row.wish_release || n->row.wish_forget || d->row.destroying || (n->row.approved && !strcmp(n->row.approved, "release"));
+	if (node_needs_rebuild(n))
+		return approved_is(n, "rebuild");
+	if (n->row.phase == NODE_PLANNED)
+		return n->rebuilding || (d->def && !d->def->apply_manual) || approved_is(n, "create") || approved_is(n, "rebuild");
+	return true;
+}
+
+size_t provider_limit(const struct provider_object *p)
+{
+	if (p->def && p->def->max_parallel > 0)
+		return (size_t)p->def->max_parallel;
+	/* Simulated machines cost nothing; on a laptop 64 at once are more than it can carry anyway. */
+	return p->ops && p->ops->simulate ? 4096 : 64;
+}
+
+/* ---- slots of a provider ---- */
+
+static void slot_free(struct engine *e, struct provider_object *p)
+{
+	size_t woken = 0;
+	while (woken < p->n_waiting) {
+		int64_t id = p->waiting[woken++];
+		struct node *n = model_node_id(&e->m, id);
+		struct node_role *nr = n ? NULL : model_node_role_id(&e->m, id);
+		if (n) {
+			n->waits_for_slot = false;
+			queue_node(e, n);
+			break;
+		}
+		if (nr) {
+			nr->waits_for_slot = false;
+			queue_node_role(e, nr);
+			if (nr->due)
+				break;
+		}
+	}
+	if (woken) {
+		memmove(p->waiting, p->waiting + woken, (p->n_waiting - woken) * sizeof *p->waiting);
+		p->n_waiting -= woken;
+	}
+}
+
+void provider_slot_freed(struct engine *e, struct provider_object *p)
+{
+	slot_free(e, p);
+}
+
+static bool slot_take(struct provider_object *p, struct node *n)
+{
+	if (p->calls < provider_limit(p)) {
+		p->calls++;
+		n->waits_for = NULL;
+		return true;
+	}
+	n->waits_for = "max-parallel: others go first";
+	if (!n->waits_for_slot) {
+		n->waits_for_slot = true;
+		GROW(p->waiting, p->n_waiting, p->cap_waiting);
+		p->waiting[p->n_waiting++] = n->row.id;
+	}
+	return false;
+}
+
+/* ---- one operation ---- */
+
+static char *op_string(struct node_op *op, const char *s)
+{
+	return s ? (op->strings[op->n_strings++] = xstrdup(s)) : NULL;
+}
+
+static void op_free(struct node_op *op)
+{
+	for (size_t i = 0; i < op->n_strings; i++)
+		free(op->strings[i]);
+	settings_release(&op->settings);
+	free(op);
+}
+
+static void op_closed(uv_handle_t *h)
+{
+	op_free(h->data);
+}
+
+static void op_end(struct node_op *op)
+{
+	if (op->has_deadline)
+		uv_close((uv_handle_t *)&op->deadline, op_closed);
+	else
+		op_free(op);
+}
+
+/* The operation is over for its node; the lock is held. NULL when the node is gone meanwhile. */
+static struct node *op_node(struct node_op *op)
+{
+	struct node *n = model_node_id(&op->e->m, op->node_id);
+	if (op->kind != OP_CONTACT) {
+		op->provider->calls--;
+		slot_free(op->e, op->provider);
+	}
+	if (!n || n->op != op)
+		return NULL;
+	n->op = NULL;
+	str_replace(&n->progress, NULL);
+	queue_node(op->e, n);
+	touch_deployment(op->e, n->deployment);
+	return n;
+}
+
+static struct node_op *op_new(struct engine *e, struct node *n, enum op_kind kind)
+{
+	struct node_op *op = xcalloc(1, sizeof *op);
+	op->e = e;
+	op->kind = kind;
+	op->node_id = n->row.id;
+	op->incarnation = n->row.incarnation;
+	op->provider = n->provider;
+	op->call.data = op;
+	op->contact.data = op;
+	n->op = op;
+	touch_deployment(e, n->deployment);
+	return op;
+}
+
+static void on_deadline(uv_timer_t *t)
+{
+	struct node_op *op = t->data;
+	op->timed_out = true;
+	if (op->kind != OP_CONTACT && op->provider->instance)
+		op->provider->ops->cancel(op->provider->instance, &op->call);
+}
+
+static void deadline_start(struct node_op *op)
+{
+	int64_t ms = op->provider->def && op->provider->def->timeout_ms > 0 ? op->provider->def->timeout_ms : CALL_TIMEOUT_MS;
+	uv_timer_init(&op->e->loop, &op->deadline);
+	op->deadline.data = op;
+	op->has_deadline = true;
+	uv_timer_start(&op->deadline, on_deadline, (uint64_t)ms, 0);
+}
+
+static void on_progress(struct provider_call *call, const char *sentence)
+{
+	struct node_op *op = call->data;
+	engine_wrlock(op->e);
+	struct node *n = model_node_id(&op->e->m, op->node_id);
+	if (n && n->op == op) {
+		str_replace(&n->progress, sentence);
+		touch_deployment(op->e, n->deployment);
+	}
+	engine_wrunlock(op->e);
+}
+
+static void node_phase(struct engine *e, struct node *n, enum node_phase phase)
+{
+	n->row.phase = phase;
+	n->row.since = now_ms();
+	mark_node(e, n);
+}
+
+static void retry_due(struct engine *e, int64_t id)
+{
+	engine_wrlock(e);
+	struct node *n = model_node_id(&e->m, id);
+	if (n && n->retry_at && n->retry_at <= monotonic_ms() + 5) {
+		n->retry_at = 0;
+		queue_node(e, n);
+	}
+	engine_wrunlock(e);
+}
+
+static void retry_in(struct engine *e, struct node *n, int64_t ms)
+{
+	/* jitter of a quarter, so that a hundred nodes that failed together do not come back together */
+	ms += rand_r(&e->seed) % (ms / 4 + 1);
+	n->retry_at = monotonic_ms() + ms;
+	engine_after(e, ms, retry_due, n->row.id);
+}
+
+/* A step failed: said, counted, and tried again unless it can never work. */
+static void step_failed(struct engine *e, struct node *n, int rc, const char *what, const char *why, bool for_good)
+{
+	_cleanup_free_ char *sentence = xasprintf("%s failed: %s", what, why);
+	n->row.attempts = for_good ? CREATE_ATTEMPTS : n->row.attempts + 1;
+	str_replace(&n->row.error, sentence);
+	mark_node(e, n);
+	event_add(e, NULL, n, NULL, NULL, "%s", sentence);
+	if (n->row.attempts >= CREATE_ATTEMPTS)
+		return;
+	int64_t ms = RETRY_FIRST_MS << (n->row.attempts - 1);
+	retry_in(e, n, ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms);
+}
+
+static const char *op_why(const struct node_op *op, const struct err *err)
+{
+	return op->timed_out ? "no answer within the provider's timeout" : err_msg(err);
+}
+
+/* ---- images ---- */
+
+struct prepare {
+	struct engine *e;
+	struct provider_object *p;
+	struct image *image;
+	int64_t wanted;
+	struct provider_call call;
+};
+
+static struct image *image_of(struct provider_object *p, const char *name)
+{
+	for (struct image *i = p->images; i; i = i->next)
+		if (!strcmp(i->name, name ? name : ""))
+			return i;
+	struct image *i = xcalloc(1, sizeof *i);
+	i->name = xstrdup(name ? name : "");
+	i->next = p->images;
+	p->images = i;
+	return i;
+}
+
+static void queue_provider_nodes(struct engine *e, const struct provider_object *p)
+{
+	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
+		if (n->provider == p)
+			queue_node(e, n);
+}
+
+static void image_retry(struct engine *e, int64_t provider)
+{
+	engine_wrlock(e);
+	struct provider_object *p = model_provider_id(&e->m, provider);
+	for (struct image *i = p ? p->images : NULL; i; i = i->next)
+		if (i->phase == IMAGE_FAILED && i->retry_at <= monotonic_ms() + 5)
+			i->phase = IMAGE_UNKNOWN;
+	if (p)
+		queue_provider_nodes(e, p);
+	engine_wrunlock(e);
+}
+
+static void prepare_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t n)
+{
+	struct prepare *pr = call->data;
+	struct engine *e = pr->e;
+	engine_wrlock(e);
+	str_replace(&pr->image->progress, NULL);
+	str_replace(&pr->image->error, rc < 0 ? err_msg(err) : NULL);
+	pr->image->phase = rc < 0 ? IMAGE_FAILED : IMAGE_READY;
+	if (rc < 0) {
+		pr->image->attempts++;
+		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", pr->p->name, err_msg(err));
+		if (pr->image->attempts < CREATE_ATTEMPTS && rc != -EINVAL && rc != -EPERM) {
+			pr->image->retry_at = monotonic_ms() + 10000;
+			engine_after(e, 10000, image_retry, pr->p->id);
+		} else {
+			pr->image->retry_at = INT64_MAX;
+		}
+	} else {
+		pr->image->attempts = 0;
+	}
+	e->changed = true;
+	queue_provider_nodes(e, pr->p);
+	engine_wrunlock(e);
+	free(pr);
+}
+
+static void prepare_progress(struct provider_call *call, const char *sentence)
+{
+	struct prepare *pr = call->data;
+	engine_wrlock(pr->e);
+	str_replace(&pr->image->progress, sentence);
+	for (struct node *n = pr->e->m.nodes_by_name; n; n = n->hh_name.next)
+		if (n->provider == pr->p && n->row.phase == NODE_PLANNED) {
+			str_replace(&n->progress, sentence);
+			if (n->deployment)
+				n->deployment->generation++;
+		}
+	pr->e->changed = true;
+	engine_wrunlock(pr->e);
+}
+
+static void prepare_start(struct engine *e, void *arg)
+{
+	struct prepare *pr = arg;
+	pr->p->ops->prepare(pr->p->instance, *pr->image->name ? pr->image->name : NULL, pr->wanted, &pr->call);
+}
+
+/* true: ready. Otherwise the node waits, or has its error. */
+static bool image_ready(struct engine *e, struct node *n)
+{
+	struct provider_object *p = n->provider;
+	struct image *i = image_of(p, node_image(n));
+	if (i->phase == IMAGE_READY)
+		return true;
+	if (i->phase == IMAGE_FAILED) {
+		if (!n->row.error || strcmp(n->row.error, i->error)) {
+			str_replace(&n->row.error, i->error);
+			str_replace(&n->progress, NULL);
+			mark_node(e, n);
+		}
+		n->retry_at = i->retry_at == INT64_MAX ? 0 : i->retry_at; /* image_retry() queues all of them */
+		return false;
+	}
+	if (n->row.error || n->retry_at) {
+		str_replace(&n->row.error, NULL);
+		n->retry_at = 0;
+		mark_node(e, n);
+	}
+	n->waits_for = NULL;
+	if (i->phase == IMAGE_PREPARING) {
+		if (i->progress)
+			str_replace(&n->progress, i->progress);
+		return false;
+	}
+	struct prepare *pr = xcalloc(1, sizeof *pr);
+	pr->e = e;
+	pr->p = p;
+	pr->image = i;
+	for (const struct node *o = e->m.nodes_by_name; o; o = o->hh_name.next)
+		pr->wanted += o->provider == p && o->wanted;
+	pr->call = (struct provider_call){.done = prepare_done, .progress = prepare_progress, .data = pr};
+	i->phase = IMAGE_PREPARING;
+	effect_add(e, prepare_start, pr);
+	return false;
+}
+
+/* ---- create ---- */
+
+static void machine_take(struct node *n, const struct machine *m)
+{
+	str_replace(&n->row.machine, m->ref);
+	str_replace(&n->row.address, m->address);
+	n->row.port = m->port ? m->port : 22;
+	str_replace(&n->row.user, m->user ? m->user : "root");
+	str_replace(&n->row.key, m->key);
+	if (m->host_key)
+		str_replace(&n->row.host_key, m->host_key);
+	str_replace(&n->row.image, m->image);
+	if (m->facts)
+		str_replace(&n->row.facts, m->facts);
+}
+
+static void node_ready(struct engine *e, struct node *n)
+{
+	n->contacted = true;
+	n->unreachable = n->off = n->gone = false;
+	n->row.attempts = 0;
+	str_replace(&n->row.error, NULL);
+	if (n->row.phase != NODE_READY) {
+		node_phase(e, n, NODE_READY);
+		event_add(e, NULL, n, NULL, NULL, "ready at %s", n->row.address ? n->row.address : "no address");
+	}
+	mark_node(e, n);
+	stale_facts(e, n);
+	queue_node(e, n);
+}
+
+static void create_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
+{
+	struct node_op *op = call->data;
+	struct engine *e = op->e;
+	engine_wrlock(e);
+	struct node *n = op_node(op);
+	if (n && n->row.incarnation == op->incarnation) {
+		if (rc < 0 || !count) {
+			bool for_good = rc == -EINVAL || rc == -EPERM;
+			if (rc == -ENOENT || rc == -EAGAIN)
+				image_of(n->provider, node_image(n))->phase = IMAGE_UNKNOWN;
+			if (!op->cancelled)
+				step_failed(e, n, rc, "create", rc < 0 ? op_why(op, err) : "the provider returned no machine", for_good);
+		} else {
+			store_del_intent(engine_batch(e), op->intent);
+			char spec[HASH_HEX];
+			machine_take(n, machines);
+			node_spec(n, spec);
+			str_replace(&n->row.spec, spec);
+			n->row.created = now_ms();
+			n->row.attempts = 0;
+			str_replace(&n->row.error, NULL);
+			str_replace(&n->row.approved, NULL);
+			n->row.wish_rebuild = false;
+			n->rebuilding = false;
+			n->off = n->gone = n->unreachable = false;
+			event_add(e, NULL, n, NULL, NULL, "created %s at %s", n->row.machine ? n->row.machine : "", n->row.address ? n->row.address : "no address");
+			node_phase(e, n, NODE_BOOTING);
+			stale_nodes_input(e, n->deployment);
+			for (size_t i = 0; i < n->n_roles; i++)
+				n->roles[i]->stale = true;
+			if (n->provider->ops->simulate)
+				node_ready(e, n);
+		}
+	}
+	engine_wrunlock(e);
+	op_end(op);
+}
+
+static void create_submit(struct engine *e, void *arg)
+{
+	struct node_op *op = arg;
+	deadline_start(op);
+	op->provider->ops->create(op->provider->instance, &op->spec, &op->call);
+}
+
+static void create_start(struct engine *e, struct node *n)
+{
+	if (!image_ready(e, n) || !slot_take(n->provider, n))
+		return;
+	if (n->row.phase == NODE_PLANNED) {
+		n->row.incarnation++;
+		node_phase(e, n, NODE_CREATING);
+		event_add(e, NULL, n, NULL, NULL, "creating%s", n->row.incarnation > 1 ? " anew" : "");
+	}
+	struct node_op *op = op_new(e, n, OP_CREATE);
+	op->intent = engine_new_id(e);
+	struct row_intent intent = {op->intent, INTENT_CREATE, n->row.id, n->row.incarnation, now_ms()};
+	store_put_intent(engine_batch(e), &intent);
+	const struct def_node *def = n->declared ? node_definition(n) : NULL;
+	if (def)
+		settings_copy(&op->settings, &def->settings);
+	op->spec = (struct machine_spec){
+		.node_id = (uint64_t)n->row.id,
+		.incarnation = (uint32_t)n->row.incarnation,
+		.intent = op->intent,
+		.name = op_string(op, n->row.name),
+		.image = op_string(op, node_image(n)),
+		.cpus = n->group ? n->group->cpus : 0,
+		.memory_bytes = n->group ? n->group->memory_bytes : 0,
+		.node = &op->settings,
+	};
+	op->call.done = create_done;
+	op->call.progress = on_progress;
+	mark_node(e, n);
+	stale_nodes_input(e, n->deployment);
+	effect_add(e, create_submit, op);
+}
+
+/* ---- contact ---- */
+
+static void contact_done(struct contact *c, int rc, const struct err *err, const json_t *facts, const char *host_key)
+{
+	struct node_op *op = c->data;
+	struct engine *e = op->e;
+	engine_wrlock(e);
+	struct node *n = op_node(op);
+	if (n && n->row.incarnation == op->incarnation && !op->cancelled) {
+		if (rc == 0) {
+			char *text = json_dumps(facts, JSON_SORT_KEYS);
+			str_replace(&n->row.facts, text);
+			free(text);
+			if (!n->row.host_key && host_key)
+				str_replace(&n->row.host_key, host_key);
+			if (n->unreachable)
+				event_add(e, NULL, n, NULL, NULL, "answers again");
+			node_ready(e, n);
+		} else {
+			bool for_good = rc == -EKEYREJECTED || rc == -EACCES || rc == -EPERM;
+			if (n->row.phase == NODE_READY && !n->unreachable && !for_good) {
+				n->unreachable = true;
+				n->row.attempts = 0;
+			}
+			if (n->unreachable && !for_good) {
+				/* It was there once: asked again for as long as it takes, ever more slowly. */
+				str_replace(&n->row.error, err_msg(err));
+				n->row.attempts++;
+				mark_node(e, n);
+				int64_t ms = n->row.attempts > 5 ? RETRY_MAX_MS : RETRY_FIRST_MS << n->row.attempts;
+				retry_in(e, n, ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms);
+			} else {
+				/* One timeout is three minutes of trying: said as it is, not repeated in silence. */
+				step_failed(e, n, rc, "contact", err_msg(err), true);
+			}
+		}
+	}
+	engine_wrunlock(e);
+	op_end(op);
+}
+
+static void contact_submit(struct engine *e, void *arg)
+{
+	struct node_op *op = arg;
+	contact_start(&e->runner_host, &op->contact);
+}
+
+void node_target(const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg, const char *access_key)
+{
+	*t = (struct target){
+		.node_id = (uint64_t)n->row.id,
+		.incarnation = (uint32_t)n->row.incarnation,
+		.name = keep(arg, n->row.name),
+		.address = keep(arg, n->row.address),
+		.port = n->row.port ? (int)n->row.port : 22,
+		.user = keep(arg, n->row.user ? n->row.user : "root"),
+		.key = keep(arg, n->row.key ? n->row.key : access_key),
+		.host_key = keep(arg, n->row.host_key),
+	};
+}
+
+static char *op_keep(void *arg, const char *s)
+{
+	return op_string(arg, s);
+}
+
+static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
+{
+	struct node_op *op = op_new(e, n, OP_CONTACT);
+	node_target(n, &op->target, op_keep, op, e->access_key);
+	op->contact.target = &op->target;
+	op->contact.timeout_ms = timeout_ms;
+	op->contact.adopt = n->adopt;
+	n->adopt = false;
+	op->contact.done = contact_done;
+	if (n->row.phase == NODE_BOOTING) {
+		_cleanup_free_ char *text = xasprintf("waiting for ssh at %s", n->row.address);
+		str_replace(&n->progress, text);
+	}
+	effect_add(e, contact_submit, op);
+}
+
+/* ---- destroy ---- */
+
+static void node_reset(struct engine *e, struct node *n)
+{
+	char **gone[] = {&n->row.machine, &n->row.address, &n->row.host_key, &n->row.image, &n->row.spec, &n->row.facts, &n->row.error, &n->row.user, &n->row.key, NULL};
+	for (size_t i = 0; gone[i]; i++)
+		str_replace(gone[i], NULL);
+	n->row.attempts = 0;
+	n->contacted = n->unreachable = n->off = n->gone = false;
+	node_phase(e, n, NODE_PLANNED);
+}
+
+/* The machine is no more. A declared node stays as a name, any other goes. */
+static void node_released(struct engine *e, struct node *n, const char *how)
+{
+	struct deployment *d = n->deployment;
+	event_add(e, NULL, n, NULL, NULL, "%s", how);
+	bool declared = e->m.desired && desired_node(e->m.desired, n->row.name);
+	if (declared && !n->wanted) {
+		while (n->n_roles)
+			node_role_remove(e, n->roles[n->n_roles - 1]);
+		node_attach(n, NULL);
+		str_replace(&n->row.group, NULL);
+		str_replace(&n->row.approved, NULL);
+		n->group = NULL;
+		n->row.wish_release = n->row.wish_forget = n->row.wish_rebuild = n->row.is_protected = false;
+		node_reset(e, n);
+	} else if (declared || n->wanted) {
+		/* destroyed as told while it is still described: an empty place until 'apply' */
+		for (size_t i = 0; i < n->n_roles; i++)
+			n->roles[i]->stale = true;
+		node_reset(e, n);
+		n->row.wish_release = n->row.wish_forget = false;
+	} else {
+		node_remove(e, n);
+	}
+	if (d) {
+		stale_nodes_input(e, d);
+		touch_deployment(e, d);
+		queue_deployment(e, d);
+		if (!d->n_nodes && d->orphaned)
+			deployment_remove(e, d);
+	}
+}
+
+static void destroy_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
+{
+	struct node_op *op = call->data;
+	struct engine *e = op->e;
+	engine_wrlock(e);
+	struct node *n = op_node(op);
+	if (n && n->row.incarnation == op->incarnation) {
+		if (rc < 0 && rc != -ENOENT) {
+			step_failed(e, n, rc, "destroy", op_why(op, err), false);
+		} else {
+			store_del_intent(engine_batch(e), op->intent);
+			if (n->rebuilding) {
+				event_add(e, NULL, n, NULL, NULL, "destroyed, to be made anew");
+				node_reset(e, n);
+				n->rebuilding = true;
+				stale_nodes_input(e, n->deployment);
+			} else {
+				node_released(e, n, n->provider->ops->declared_only ? "released" : "destroyed");
+			}
+		}
+	}
+	engine_wrunlock(e);
+	op_end(op);
+}
+
+static void destroy_submit(struct engine *e, void *arg)
+{
+	struct node_op *op = arg;
+	deadline_start(op);
+	ssh_pool_drop(e->pool, (uint64_t)op->node_id);
+	op->provider->ops->destroy(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, &op->call);
+}
+
+static void destroy_start(struct engine *e, struct node *n, bool rebuild)
+{
+	if (n->running) {
+		run_cancel(e, n->running, "rebarfs (the node is released)");
+		return;
+	}
+	if (!slot_take(n->provider, n))
+		return;
+	n->rebuilding = rebuild;
+	if (n->row.phase != NODE_RELEASING) {
+		node_phase(e, n, NODE_RELEASING);
+		str_replace(&n->row.error, NULL);
+		n->row.attempts = 0;
+		event_add(e, NULL, n, NULL, NULL, rebuild ? "rebuilding" : "releasing");
+	}
+	struct node_op *op = op_new(e, n, OP_DESTROY);
+	op->intent = engine_new_id(e);
+	struct row_intent intent = {op->intent, INTENT_DESTROY, n->row.id, n->row.incarnation, now_ms()};
+	store_put_intent(engine_batch(e), &intent);
+	op->call.done = destroy_done;
+	op->call.progress = on_progress;
+	for (size_t i = 0; i < n->n_roles; i++)
+		count_node_role(e, n->roles[i]);
+	stale_nodes_input(e, n->deployment);
+	effect_add(e, destroy_submit, op);
+}
+
+/* ---- power ---- */
+
+static void power_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
+{
+	struct node_op *op = call->data;
+	struct engine *e = op->e;
+	engine_wrlock(e);
+	struct node *n = op_node(op);
+	if (n && n->row.incarnation == op->incarnation) {
+		if (rc < 0) {
+			step_failed(e, n, rc, "power on", op_why(op, err), false);
+		} else {
+			if (count)
+				machine_take(n, machines);
+			n->off = false;
+			n->contacted = n->provider->ops->simulate != NULL;
+			event_add(e, NULL, n, NULL, NULL, "powered on again");
+			mark_node(e, n);
+		}
+	}
+	engine_wrunlock(e);
+	op_end(op);
+}
+
+static void power_submit(struct engine *e, void *arg)
+{
+	struct node_op *op = arg;
+	deadline_start(op);
+	ssh_pool_drop(e->pool, (uint64_t)op->node_id);
+	op->provider->ops->power(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, POWER_ON, &op->call);
+}
+
+static void power_on(struct engine *e, struct node *n)
+{
+	if (!slot_take(n->provider, n))
+		return;
+	struct node_op *op = op_new(e, n, OP_POWER);
+	op->call.done = power_done;
+	op->call.progress = on_progress;
+	effect_add(e, power_submit, op);
+}
+
+void node_op_cancel(struct engine *e, struct node *n)
+{
+	/* Called with the lock held: the plug-in is told by an effect. */
+	if (!n->op || n->op->cancelled || n->op->kind == OP_DESTROY)
+		return;
+	n->op->cancelled = true;
+	n->cancel_op = true;
+}
+
+struct cancel {
+	int64_t node_id;
+	struct node_op *op;
+};
+
+static void cancel_submit(struct engine *e, void *arg)
+{
+	struct cancel *c = arg;
+	engine_wrlock(e);
+	struct node *n = model_node_id(&e->m, c->node_id);
+	struct node_op *op = n && n->op == c->op ? c->op : NULL;
+	engine_wrunlock(e);
+	if (op && op->kind == OP_CONTACT)
+		contact_cancel(&op->contact);
+	else if (op)
+		op->provider->ops->cancel(op->provider->instance, &op->call);
+	free(c);
+}
+
+static void drop_effect(struct engine *e, void *arg)
+{
+	ssh_pool_drop(e->pool, (uint64_t)(uintptr_t)arg);
+}
+
+void ssh_pool_drop_later(struct engine *e, int64_t node_id)
+{
+	effect_add(e, drop_effect, (void *)(uintptr_t)node_id);
+}
+
+/* ---- the next step ---- */
+
+static void releasing_step(struct engine *e, struct node *n)
+{
+	if (n->row.phase == NODE_PLANNED) {
+		node_released(e, n, "no longer wanted");
+		return;
+	}
+	if (n->row.wish_forget) {
+		node_released(e, n, "forgotten: its machine, if there is one, was left as it is");
+		return;
+	}
+	destroy_start(e, n, false);
+}
+
+void node_step(struct engine *e, struct node *n)
+{
+	struct deployment *d = n->deployment;
+	bool leaving = !n->wanted || (d && d->row.destroying) || n->row.wish_forget;
+	char spec[HASH_HEX];
+
+	node_spec(n, spec);
+	if (!n->spec_now || strcmp(n->spec_now, spec))
+		str_replace(&n->spec_now, spec);
+	n->unapproved = d && (!n->wanted || n->row.phase == NODE_PLANNED || node_needs_rebuild(n)) && !node_step_approved(n);
+	if (n->unapproved && leaving && d->row.destroying)
+		n->unapproved = false;
+
+	if (n->op) {
+		if (leaving && node_step_approved(n) && n->op->kind != OP_DESTROY)
+			node_op_cancel(e, n);
+		if (n->cancel_op) {
+			n->cancel_op = false;
+			struct cancel *c = xmalloc(sizeof *c);
+			*c = (struct cancel){n->row.id, n->op};
+			effect_add(e, cancel_submit, c);
+		}
+		return;
+	}
+	if (d && d->elsewhere)
+		return;
+	if (!n->provider || !n->provider->instance) {
+		if (leaving && n->row.wish_forget)
+			node_released(e, n, "forgotten");
+		return;
+	}
+	if (n->retry_at > monotonic_ms())
+		return;
+	n->retry_at = 0;
+	if (leaving) {
+		if (n->row.phase == NODE_RELEASING && n->row.attempts >= CREATE_ATTEMPTS)
+			return;
+		if (!d && !n->row.wish_release && !n->row.wish_forget)
+			return;
+		if ((d && d->row.destroying) || node_step_approved(n))
+			releasing_step(e, n);
+		return;
+	}
+	if (n->row.held || deployment_frozen(&e->m, d))
+		return;
+	bool given_up = n->row.error && n->row.attempts >= CREATE_ATTEMPTS && !n->unreachable;
+	switch (n->row.phase) {
+	case NODE_PLANNED:
+		if (!given_up && !n->unapproved)
+			create_start(e, n);
+		return;
+	case NODE_CREATING:
+		if (!given_up)
+			create_start(e, n);
+		return;
+	case NODE_RELEASING:
+		if (!given_up)
+			destroy_start(e, n, n->rebuilding);
+		return;
+	case NODE_BOOTING:
+	case NODE_READY:
+		if (node_needs_rebuild(n) && node_step_approved(n) && !group_is_down(n)) {
+			destroy_start(e, n, true);
+			return;
+		}
+		if (given_up || n->gone)
+			return;
+		if (n->off)
+			power_on(e, n);
+		else if (n->provider->ops->simulate && !n->contacted)
+			node_ready(e, n);
+		else if (n->provider->ops->simulate)
+			return;
+		else if (n->row.phase == NODE_BOOTING || !n->contacted || n->unreachable)
+			contact_begin(e, n, n->provider->ops->declared_only || n->row.phase == NODE_READY ? DECLARED_TIMEOUT_MS : BOOT_TIMEOUT_MS);
+		return;
+	}
+}

@@ -1,0 +1,444 @@
+/* Runs: a number committed, the inputs put together, the runner asked, the result written down. */
+#include "fs/engine/internal.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define BACKOFF_MAX_MS (5 * 60 * 1000)
+
+char *run_dir(const struct engine *e, int64_t number)
+{
+	return xasprintf("%s/%lld", e->runs_dir, (long long)number);
+}
+
+static char *run_keep(void *arg, const char *s)
+{
+	struct run *r = arg;
+	return s ? (r->strings[r->n_strings++] = xstrdup(s)) : NULL;
+}
+
+static void run_free(struct run *r)
+{
+	for (size_t i = 0; i < r->n_strings; i++)
+		free(r->strings[i]);
+	json_decref(r->params);
+	json_decref(r->inputs);
+	desired_unref(r->owner);
+	free(r->output_keys);
+	free(r);
+}
+
+/* ---- the end ---- */
+
+static bool outputs_same(const struct node_role *nr, const json_t *outputs)
+{
+	if (nr->n_outputs != json_object_size(outputs))
+		return false;
+	for (size_t i = 0; i < nr->n_outputs; i++) {
+		const char *v = json_string_value(json_object_get(outputs, nr->outputs[i].key));
+		if (!v || strcmp(v, nr->outputs[i].value))
+			return false;
+	}
+	return true;
+}
+
+static int output_cmp(const void *a, const void *b)
+{
+	return strcmp(((const struct output *)a)->key, ((const struct output *)b)->key);
+}
+
+static void outputs_take(struct engine *e, struct node_role *nr, json_t *outputs)
+{
+	if (outputs_same(nr, outputs))
+		return;
+	for (size_t i = 0; i < nr->n_outputs; i++) {
+		free(nr->outputs[i].key);
+		free(nr->outputs[i].value);
+	}
+	nr->n_outputs = 0;
+	nr->outputs = xreallocarray(nr->outputs, json_object_size(outputs) + 1, sizeof *nr->outputs);
+	const char *key;
+	json_t *value;
+	json_object_foreach(outputs, key, value) {
+		nr->outputs[nr->n_outputs++] = (struct output){xstrdup(key), xstrdup(json_string_value(value) ? json_string_value(value) : "")};
+	}
+	qsort(nr->outputs, nr->n_outputs, sizeof *nr->outputs, output_cmp);
+	struct row_output *rows = xcalloc(nr->n_outputs + 1, sizeof *rows);
+	for (size_t i = 0; i < nr->n_outputs; i++)
+		rows[i] = (struct row_output){nr->row.id, nr->outputs[i].key, nr->outputs[i].value};
+	store_set_outputs(engine_batch(e), nr->row.id, rows, nr->n_outputs);
+	free(rows);
+	if (nr->def && nr->node->deployment && nr->node->deployment->slots)
+		stale_outputs(e, nr->node->deployment, nr->role_index);
+}
+
+static struct run_summary *summary_of(struct node_role *nr, int64_t number)
+{
+	for (size_t i = nr->n_runs; i-- > 0;)
+		if (nr->runs[i].number == number)
+			return &nr->runs[i];
+	return NULL;
+}
+
+static void run_record(struct engine *e, struct node_role *nr, const struct run_summary *s)
+{
+	struct row_run row = {
+		.number = s->number,
+		.node_role_id = nr->row.id,
+		.node_id = nr->row.node_id,
+		.incarnation = nr->row.last_incarnation,
+		.role = nr->row.role,
+		.digest = s->digest,
+		.result = s->result,
+		.exit_status = s->exit_status,
+		.why = s->why,
+		.started = s->started,
+		.took_ms = s->took_ms,
+		.attempt = nr->row.attempts + 1,
+		.commit = nr->node->deployment ? nr->node->deployment->row.commit : NULL,
+	};
+	store_put_run(engine_batch(e), &row);
+}
+
+struct prune {
+	char *dirs[4];
+	size_t n;
+};
+
+static void prune_work(void *arg)
+{
+	struct prune *p = arg;
+	for (size_t i = 0; i < p->n; i++)
+		tree_remove(p->dirs[i], NULL);
+}
+
+static void prune_done(void *arg)
+{
+	struct prune *p = arg;
+	for (size_t i = 0; i < p->n; i++)
+		free(p->dirs[i]);
+	free(p);
+}
+
+static void runs_prune(struct engine *e, struct node_role *nr)
+{
+	if (nr->n_runs <= RUNS_KEPT)
+		return;
+	struct prune *p = xcalloc(1, sizeof *p);
+	size_t drop = nr->n_runs - RUNS_KEPT;
+	if (drop > 4)
+		drop = 4;
+	for (size_t i = 0; i < drop; i++) {
+		p->dirs[p->n++] = run_dir(e, nr->runs[i].number);
+		free(nr->runs[i].why);
+		free(nr->runs[i].digest);
+	}
+	memmove(nr->runs, nr->runs + drop, (nr->n_runs - drop) * sizeof *nr->runs);
+	nr->n_runs -= drop;
+	store_del_runs_before(engine_batch(e), nr->row.id, nr->runs[0].number);
+	engine_work(e, prune_work, prune_done, p);
+}
+
+static void node_role_retry_due(struct engine *e, int64_t id)
+{
+	engine_wrlock(e);
+	struct node_role *nr = model_node_role_id(&e->m, id);
+	if (nr && nr->retry_at && nr->retry_at <= monotonic_ms() + 5) {
+		nr->retry_at = 0;
+		queue_node_role(e, nr);
+	}
+	engine_wrunlock(e);
+}
+
+static void retry_later(struct engine *e, struct node_role *nr)
+{
+	int64_t ms = nr->def->backoff_ms;
+	for (int64_t i = 1; i < nr->row.attempts && ms < BACKOFF_MAX_MS; i++)
+		ms *= 2;
+	if (ms > BACKOFF_MAX_MS)
+		ms = BACKOFF_MAX_MS;
+	ms += rand_r(&e->seed) % (ms / 4 + 1);
+	nr->retry_at = monotonic_ms() + ms;
+	engine_after(e, ms, node_role_retry_due, nr->row.id);
+}
+
+static void free_node(struct engine *e, struct node_role *nr)
+{
+	struct node *n = nr->node;
+	struct deployment *d = n->deployment;
+	nr->running = false;
+	nr->cancelling = false;
+	nr->changing = false;
+	nr->run = NULL;
+	if (n->running == nr)
+		n->running = NULL;
+	queue_node(e, n);
+	if (!d || !d->slots || !nr->def)
+		return;
+	/* Whom a limit kept waiting looks again. */
+	bool rolling = n->group && n->group->max_down > 0;
+	if (nr->def->serial > 0 || rolling)
+		for (size_t i = 0; i < d->n_nodes; i++)
+			for (size_t k = 0; k < d->nodes[i]->n_roles; k++)
+				if (d->nodes[i]->roles[k]->waits_for)
+					queue_node_role(e, d->nodes[i]->roles[k]);
+}
+
+static void finished(struct engine *e, struct node_role *nr, const struct run_done *done)
+{
+	struct run_summary *s = summary_of(nr, nr->row.last_run);
+	bool lost = done->result == RUN_UNREACHABLE;
+	bool never = done->result == RUN_NOT_STARTED;
+
+	nr->retry_at = 0;
+	nr->unattended = lost;
+	if (lost) {
+		nr->node->unreachable = true;
+		str_replace(&nr->node->row.error, done->why);
+		mark_node(e, nr->node);
+	} else if (never) {
+		/* The daemon was killed between the commit and the start: as if it had not been. */
+		nr->row.last_result = -1;
+		str_replace(&nr->row.last_digest, NULL);
+	} else {
+		nr->row.last_result = (int)done->result;
+		nr->row.last_took_ms = done->took_ms;
+		str_replace(&nr->row.approved, done->result == RUN_OK ? NULL : nr->row.approved);
+		nr->row.wish_run = false;
+		if (done->result == RUN_OK) {
+			nr->row.attempts = 0;
+			str_replace(&nr->row.error, NULL);
+			str_replace(&nr->row.approved_unknown, NULL);
+			json_t *none = done->outputs ? NULL : json_object();
+			outputs_take(e, nr, none ? none : done->outputs);
+			json_decref(none);
+		} else {
+			nr->row.attempts++;
+			str_replace(&nr->row.error, done->why ? done->why : run_result_name(done->result));
+			nr->row.outcome_unknown = done->result == RUN_INTERRUPTED && nr->def && nr->def->once;
+		}
+	}
+	if (s) {
+		s->result = never || lost ? -1 : (int)done->result;
+		s->exit_status = done->exit_status;
+		s->took_ms = done->took_ms;
+		str_replace(&s->why, done->why);
+		if (!lost)
+			run_record(e, nr, s);
+	}
+	if (done->result == RUN_OK)
+		event_add(e, NULL, NULL, nr, NULL, "active after %.1f s", (double)done->took_ms / 1000);
+	else if (!never)
+		event_add(e, NULL, NULL, nr, NULL, "%s: %s", lost ? "lost sight of its run" : run_result_name(done->result), done->why ? done->why : "");
+	mark_node_role(e, nr);
+	free_node(e, nr);
+	if (!lost && !never && done->result != RUN_OK && nr->def && !node_role_failed_for_good(nr))
+		retry_later(e, nr);
+	runs_prune(e, nr);
+	queue_node_role(e, nr);
+}
+
+static void run_ended(struct run *r, const struct run_done *done)
+{
+	struct engine *e = r->e;
+	engine_wrlock(e);
+	r->provider->runs--;
+	provider_slot_freed(e, r->provider);
+	struct node_role *nr = model_node_role_id(&e->m, r->node_role_id);
+	if (nr && nr->run == r)
+		finished(e, nr, done);
+	digest_unref(r->digest);
+	engine_wrunlock(e);
+	run_free(r);
+}
+
+static void item_done(struct run_item *item, const struct run_done *done)
+{
+	run_ended(item->data, done);
+}
+
+static void simulated_done(struct simulated_run *sim, int exit_status, const char *why, const char *const *values)
+{
+	struct run *r = sim->data;
+	json_t *outputs = NULL;
+	if (exit_status == 0 && r->output_keys[0]) {
+		outputs = json_object();
+		for (size_t i = 0; r->output_keys[i]; i++)
+			json_object_set_new(outputs, r->output_keys[i], json_string(values && values[i] ? values[i] : ""));
+	}
+	enum run_result result = exit_status == 0 ? RUN_OK : exit_status == -ETIMEDOUT ? RUN_TIMED_OUT : exit_status == -ECANCELED ? RUN_CANCELLED : RUN_FAILED;
+	run_ended(r, &(struct run_done){.result = result, .exit_status = exit_status < 0 ? -1 : exit_status, .why = why, .outputs = outputs, .took_ms = now_ms() - r->began});
+	json_decref(outputs);
+}
+
+/* ---- the beginning ---- */
+
+struct start {
+	const struct runner_ops *ops;
+	struct runner *instance;
+	struct provider_object *provider;
+	struct run **runs;
+	size_t n;
+};
+
+static void write_inputs(struct run *r)
+{
+	_cleanup_free_ char *path = path_join(r->item.run_dir, "inputs.json");
+	char *text = json_dumps(r->inputs, JSON_INDENT(2) | JSON_SORT_KEYS);
+	_cleanup_err_ struct err *err = NULL;
+	if (dir_make_all(r->item.run_dir, 0700, &err) < 0 || file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, &err) < 0)
+		log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));
+	free(text);
+}
+
+static void start_effect(struct engine *e, void *arg)
+{
+	struct start *s = arg;
+	if (s->provider) {
+		for (size_t i = 0; i < s->n; i++)
+			s->provider->ops->simulate(s->provider->instance, &s->runs[i]->simulated);
+	} else {
+		struct run_item **items = xcalloc(s->n, sizeof *items);
+		for (size_t i = 0; i < s->n; i++) {
+			items[i] = &s->runs[i]->item;
+			write_inputs(s->runs[i]);
+		}
+		s->ops->run(s->instance, items, s->n);
+		free(items);
+	}
+	free(s->runs);
+	free(s);
+}
+
+static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
+{
+	struct node *n = nr->node;
+	struct run *r = xcalloc(1, sizeof *r);
+	r->e = e;
+	r->node_role_id = nr->row.id;
+	r->node_id = n->row.id;
+	r->provider = n->provider;
+	r->owner = desired_ref(n->deployment->def_owner);
+	r->def = nr->def;
+	r->digest = digest_ref(nr->digest);
+	r->began = now_ms();
+	if (n->provider->ops->simulate) {
+		r->output_keys = xcalloc(nr->def->n_outputs + 1, sizeof *r->output_keys);
+		for (size_t i = 0; i < nr->def->n_outputs; i++)
+			r->output_keys[i] = nr->def->outputs[i].name;
+		r->simulated = (struct simulated_run){
+			.node_id = (uint64_t)n->row.id,
+			.incarnation = (uint32_t)n->row.incarnation,
+			.number = nr->row.last_run,
+			.role = nr->def->name,
+			.outputs = r->output_keys,
+			.timeout_ms = nr->def->timeout_ms,
+			.done = simulated_done,
+			.data = r,
+		};
+		return r;
+	}
+	char hex[HASH_HEX];
+	hash_hex(&nr->def->content, hex);
+	node_target(n, &r->target, run_keep, r, e->access_key);
+	r->inputs = node_role_inputs(&e->m, nr, false);
+	if (!r->inputs)
+		r->inputs = json_object(); /* attaching only: the run has its own on the node */
+	r->params = json_incref(json_object_get(r->inputs, "params"));
+	r->strings[r->n_strings++] = xasprintf("%s on %s", nr->row.role, n->row.name);
+	r->item = (struct run_item){
+		.number = nr->row.last_run,
+		.target = &r->target,
+		.role = nr->def->name,
+		.node_role = r->strings[r->n_strings - 1],
+		.params = r->params,
+		.inputs = r->inputs,
+		.settings = &nr->def->settings,
+		.timeout_ms = nr->def->timeout_ms,
+		.attach_only = attach,
+		.again = nr->again,
+		.done = item_done,
+		.data = r,
+	};
+	r->item.content_hash = run_keep(r, hex);
+	r->strings[r->n_strings++] = content_path(e->content, &nr->def->content);
+	r->item.content_dir = r->strings[r->n_strings - 1];
+	r->strings[r->n_strings++] = run_dir(e, nr->row.last_run);
+	r->item.run_dir = r->strings[r->n_strings - 1];
+	return r;
+}
+
+static void run_number(struct engine *e, struct node_role *nr)
+{
+	char hex[HASH_HEX];
+	hash_hex(&nr->digest->hash, hex);
+	/* What was cut in half may have lost notifications: the next run does everything again. */
+	nr->again = nr->row.last_result == RUN_INTERRUPTED || nr->row.last_result == RUN_TIMED_OUT || nr->row.last_result == RUN_CANCELLED;
+	if (!nr->row.last_digest || strcmp(nr->row.last_digest, hex) || nr->row.last_incarnation != nr->node->row.incarnation)
+		nr->row.attempts = 0;
+	nr->row.last_run = e->next_run++;
+	nr->row.last_result = -1;
+	nr->row.last_incarnation = nr->node->row.incarnation;
+	nr->row.last_started = now_ms();
+	nr->row.outcome_unknown = false;
+	str_replace(&nr->row.last_digest, hex);
+	digest_keep(e, nr->digest);
+	nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
+	nr->runs[nr->n_runs++] = (struct run_summary){.number = nr->row.last_run, .started = nr->row.last_started, .result = -1, .exit_status = -1, .digest = xstrdup(hex)};
+	run_record(e, nr, &nr->runs[nr->n_runs - 1]);
+	event_add(e, NULL, NULL, nr, NULL, "running");
+}
+
+void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
+{
+	struct start *s = xcalloc(1, sizeof *s);
+	s->runs = xcalloc(n, sizeof(struct run *));
+	s->n = n;
+	for (size_t i = 0; i < e->n_runners; i++)
+		if (!strcmp(e->runners[i].ops->name, nrs[0]->def->runner)) {
+			s->ops = e->runners[i].ops;
+			s->instance = e->runners[i].instance;
+		}
+	if (nrs[0]->node->provider->ops->simulate)
+		s->provider = nrs[0]->node->provider;
+	for (size_t i = 0; i < n; i++) {
+		struct node_role *nr = nrs[i];
+		nr->retry_at = 0;
+		nr->unattended = false;
+		/* A simulated run ended with the process that simulated it. */
+		if (!attach || s->provider)
+			run_number(e, nr);
+		s->runs[i] = nr->run = run_new(e, nr, attach);
+		s->runs[i]->runner = s->ops;
+		s->runs[i]->instance = s->instance;
+		mark_node_role(e, nr);
+	}
+	effect_add(e, start_effect, s);
+}
+
+/* ---- cancel ---- */
+
+static void cancel_effect(struct engine *e, void *arg)
+{
+	int64_t id = *(int64_t *)arg;
+	free(arg);
+	engine_wrlock(e);
+	struct node_role *nr = model_node_role_id(&e->m, id);
+	struct run *r = nr ? nr->run : NULL;
+	engine_wrunlock(e);
+	if (!r)
+		return;
+	if (r->provider->ops->simulate)
+		r->provider->ops->simulate_cancel(r->provider->instance, &r->simulated);
+	else
+		r->runner->cancel(r->instance, &r->item);
+}
+
+void run_cancel(struct engine *e, struct node_role *nr, const char *who)
+{
+	if (!nr->running || nr->cancelling)
+		return;
+	nr->cancelling = true;
+	event_add(e, NULL, NULL, nr, who, "cancel");
+	effect_add(e, cancel_effect, xmemdup(&nr->row.id, sizeof nr->row.id));
+}

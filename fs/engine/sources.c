@@ -1,0 +1,201 @@
+/* Providers as the engine keeps them: opened with the settings in force, listed now and then so that what vanished or stopped is seen. */
+#include "fs/engine/internal.h"
+#include <errno.h>
+#include <string.h>
+
+/* ---- opening and reloading ---- */
+
+static bool settings_same(const struct settings *a, const struct settings *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->items[i].section, b->items[i].section) || strcmp(a->items[i].key, b->items[i].key) || strcmp(a->items[i].value, b->items[i].value))
+			return false;
+	return true;
+}
+
+struct provider_open {
+	struct provider_object *p;
+	struct settings settings;
+	const struct provider_ops *ops;
+	struct provider *instance;
+};
+
+static int instance_open(struct engine *e, struct provider_open *o, struct err **err)
+{
+	/* Lives as long as the instance: to the end of the process. */
+	struct provider_host *host = xcalloc(1, sizeof *host);
+	char *dir = xasprintf("%s/providers/%s", e->state_dir, o->p->name);
+	int rc = dir_make_all(dir, 0700, err);
+	*host = (struct provider_host){.loop = &e->loop, .name = o->p->name, .owner = e->owner, .state_dir = dir, .cache_dir = e->cache_dir, .access_key = e->access_key, .repo = e->repo};
+	if (rc == 0)
+		rc = o->ops->open(host, &o->settings, &o->instance, err);
+	if (rc < 0) {
+		free(host);
+		free(dir);
+	}
+	return rc;
+}
+
+static void provider_open_effect(struct engine *e, void *arg)
+{
+	struct provider_open *o = arg;
+	_cleanup_err_ struct err *err = NULL;
+	int rc = o->instance ? o->ops->reload(o->instance, &o->settings, &err) : instance_open(e, o, &err);
+
+	engine_wrlock(e);
+	struct provider_object *p = o->p;
+	p->opening = false;
+	str_replace(&p->error, rc < 0 ? err_msg(err) : NULL);
+	if (rc == 0) {
+		p->instance = o->instance;
+		settings_release(&p->opened_with);
+		p->opened_with = o->settings;
+		o->settings = (struct settings){0};
+		for (struct image *i = p->images; i; i = i->next)
+			if (i->phase != IMAGE_PREPARING) {
+				i->phase = IMAGE_UNKNOWN; /* its description may have changed; asking again is cheap */
+				i->attempts = 0;
+			}
+	} else {
+		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", p->name, err_msg(err));
+	}
+	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
+		if (n->provider == p)
+			queue_node(e, n);
+	e->changed = true;
+	engine_wrunlock(e);
+	settings_release(&o->settings);
+	if (rc == 0)
+		providers_list(e, p);
+	free(o);
+}
+
+void provider_refresh(struct engine *e, struct provider_object *p)
+{
+	if (!p->def || p->opening)
+		return;
+	p->ops = provider_find(p->def->type);
+	if (!p->ops || (p->instance && settings_same(&p->opened_with, &p->def->settings)))
+		return;
+	struct provider_open *o = xcalloc(1, sizeof *o);
+	o->p = p;
+	o->ops = p->ops;
+	o->instance = p->instance;
+	settings_copy(&o->settings, &p->def->settings);
+	p->opening = true;
+	effect_add(e, provider_open_effect, o);
+}
+
+/* ---- listing ---- */
+
+struct listing {
+	struct engine *e;
+	struct provider_object *p;
+	struct provider_call call;
+	int64_t began;
+};
+
+static const struct machine *machine_of(const struct machine *machines, size_t n, const struct node *node)
+{
+	for (size_t i = 0; i < n; i++)
+		if (machines[i].node_id == (uint64_t)node->row.id && machines[i].incarnation == (uint32_t)node->row.incarnation)
+			return &machines[i];
+	return NULL;
+}
+
+struct listed {
+	uint64_t key;
+	const struct machine *m;
+	UT_hash_handle hh;
+};
+
+static void seen(struct engine *e, struct node *n, const struct machine *m)
+{
+	if (m && n->gone) {
+		n->gone = false;
+		event_add(e, NULL, n, NULL, NULL, "listed again by its provider");
+	}
+	if (!m && !n->gone) {
+		n->gone = true;
+		event_add(e, NULL, n, NULL, NULL, "gone: provider %s no longer lists it", n->provider->name);
+	}
+	if (m && !m->running && !n->off) {
+		n->off = true;
+		n->contacted = false;
+		event_add(e, NULL, n, NULL, NULL, "does not run");
+	} else if (m && m->running && n->off && !n->op) {
+		n->off = false;
+	} else if (m) {
+		return;
+	}
+	touch_deployment(e, n->deployment);
+	queue_node(e, n);
+}
+
+static void list_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
+{
+	struct listing *l = call->data;
+	struct engine *e = l->e;
+	struct listed *table = NULL, *items = xcalloc(count ? count : 1, sizeof *items);
+	_cleanup_buf_ struct buf capacity = {0};
+
+	for (size_t i = 0; i < count; i++) {
+		items[i].key = machines[i].node_id;
+		items[i].m = &machines[i];
+		HASH_ADD(hh, table, key, sizeof items[i].key, &items[i]);
+	}
+	if (l->p->ops->capacity)
+		l->p->ops->capacity(l->p->instance, &capacity);
+	engine_wrlock(e);
+	l->p->listing = false;
+	if (rc == 0) {
+		l->p->listed = true;
+		for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next) {
+			/* Only what was there, at rest, before the question was asked. */
+			if (n->provider != l->p || n->op || n->rebuilding || (n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) || n->row.since >= l->began)
+				continue;
+			struct listed *found = NULL;
+			uint64_t key = (uint64_t)n->row.id;
+			HASH_FIND(hh, table, &key, sizeof key, found);
+			const struct machine *m = found ? found->m : NULL;
+			if (m && m->incarnation != (uint32_t)n->row.incarnation)
+				m = machine_of(machines, count, n);
+			seen(e, n, m);
+		}
+	}
+	if (capacity.len && (!l->p->capacity || strcmp(l->p->capacity, buf_str(&capacity)))) {
+		str_replace(&l->p->capacity, buf_str(&capacity));
+		e->changed = true;
+	}
+	engine_wrunlock(e);
+	HASH_CLEAR(hh, table);
+	free(items);
+	free(l);
+}
+
+static void list_one(struct engine *e, struct provider_object *p)
+{
+	if (!p->instance || p->listing)
+		return;
+	struct listing *l = xcalloc(1, sizeof *l);
+	l->e = e;
+	l->p = p;
+	l->began = now_ms();
+	l->call.data = l;
+	l->call.done = list_done;
+	p->listing = true;
+	p->ops->list(p->instance, &l->call);
+}
+
+void providers_list(struct engine *e, struct provider_object *only)
+{
+	if (only) {
+		list_one(e, only);
+		return;
+	}
+	struct provider_object *p, *tmp;
+	HASH_ITER(hh_name, e->m.providers_by_name, p, tmp)
+		list_one(e, p);
+}
