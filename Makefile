@@ -1,40 +1,53 @@
 # rebarfs. The two commands: sudo make demo, sudo make check. Everything else: make help.
-PREFIX    ?= /usr
-DESTDIR   ?=
-SBINDIR   ?= $(PREFIX)/sbin
-MANDIR    ?= $(PREFIX)/share/man
-BUILD     ?= build
-CC        ?= cc
-CFLAGS    ?= -O2 -g
-WARN      := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat=2 -Wno-unused-parameter -Wno-missing-field-initializers
-WERROR    ?= -Werror
-PKGS      := fuse3 sqlite3 libssh2 libuv jansson libcrypto inih
-VERSION   := $(shell sed -n 's/^\#define REBARFS_VERSION "\(.*\)"/\1/p' fs/version.h)
+PREFIX  ?= /usr
+DESTDIR ?=
+BINDIR  := $(DESTDIR)$(PREFIX)
+BUILD   ?= build
+CC      ?= cc
+CFLAGS  ?= -O2 -g
+WERROR  ?= -Werror
+WARN    := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat=2 -Wno-unused-parameter -Wno-missing-field-initializers
+PKGS    := fuse3 sqlite3 libssh2 libuv jansson libcrypto inih
 
-# Looked up when a recipe runs: 'make deps' may have installed them a moment ago.
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS   = $(shell pkg-config --libs $(PKGS))
+# What Debian's bare installation lacks: to build; to run on containers and with ansible; to test and measure.
+DEPS := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1-dev libinih-dev libuv1-dev libjansson-dev libssl-dev uthash-dev \
+	fuse3 mmdebstrap systemd-container iproute2 iptables openssh-client openssh-server ansible-core git \
+	libcriterion-dev curl jq procps ninja-build
+# For 'make fuzz' and 'make lint' alone: ten times the size of the rest.
+DEPS_DEV := clang libclang-rt-dev clang-tidy cppcheck
+
+# In parallel unless told otherwise; a make within make shares the jobs of the outer one.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += --no-print-directory
+
+# Looked up once, when the first recipe wants them: 'make deps' may have installed them a moment ago.
+lookup = $(or $(shell pkg-config $(1) $(PKGS)),$(error libraries are missing: run 'sudo make deps'))
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(call lookup,--cflags))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $(call lookup,--libs))$(PKG_LIBS)
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=314 -I. $(WARN) $(WERROR) -pthread $(PKG_CFLAGS) $(CFLAGS) $(SAN)
-ALL_LIBS   = $(PKG_LIBS) -pthread -lm
+ALL_LIBS   = $(LDFLAGS) $(PKG_LIBS) -pthread -lm
 
-SRCS   := $(filter-out fs/main.c,$(wildcard fs/*.c fs/*/*.c providers/*.c providers/*/*.c runners/*.c runners/*/*.c))
-OBJS   := $(SRCS:%.c=$(BUILD)/obj/%.o)
-UNITS  := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
+SRCS  := $(filter-out fs/main.c,$(wildcard fs/*.c fs/*/*.c providers/*.c providers/*/*.c runners/*.c runners/*/*.c))
+OBJS  := $(SRCS:%.c=$(BUILD)/obj/%.o)
+UNITS := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 ifeq ($(V),1)
-Q :=
 say = @:
 else
 Q := @
 say = @printf '  %-6s %s\n'
 endif
 
-.PHONY: all deps check demo bench install uninstall asan tsan fuzz lint clean help units
-all: $(BUILD)/rebarfs
+.PHONY: all deps deps-dev units check check-layers check-units check-asan check-e2e demo bench install uninstall asan tsan fuzz run-fuzz lint clean help
+all: $(BUILD)/rebarfs ## the program, build/rebarfs
 
 $(BUILD)/rebarfs: $(BUILD)/obj/fs/main.o $(BUILD)/librebarfs.a
 	$(say) LINK $@
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BUILD)/librebarfs.a: $(OBJS)
 	$(say) AR $@
@@ -45,14 +58,81 @@ $(BUILD)/obj/%.o: %.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/librebarfs.a
-	$(say) TEST $@
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(BUILD)/librebarfs.a $(LDFLAGS) $(ALL_LIBS) -lcriterion
+# A program of one file, with the library behind it: unit tests, benchmarks, fuzzers.
+define program
+$(BUILD)/$(1)/%: tests/$(1)/%.c $(BUILD)/librebarfs.a
+	$$(say) $(2) $$@
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) -MMD -MP -MF $$@.d -o $$@ $$< $(BUILD)/librebarfs.a $(3) $$(ALL_LIBS)
+endef
+$(eval $(call program,unit,TEST,-lcriterion))
+$(eval $(call program,bench,BENCH))
+$(eval $(call program,fuzz,FUZZ,-fsanitize=fuzzer))
 
 units: $(UNITS)
 
+# No network the second time: apt is asked only for what dpkg does not know as installed.
+install_missing = @missing=; for p in $(1); do dpkg-query -Wf '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] || { echo "installing$$missing"; export DEBIAN_FRONTEND=noninteractive; get="apt-get -qy --no-install-recommends install $$missing"; \
+	$$get || { apt-get -q update && $$get; }; }
+deps: ## Debian's packages that building, checking, demo and bench need (as root)
+	$(call install_missing,$(DEPS))
+deps-dev: ## those that fuzz and lint need
+	$(call install_missing,$(DEPS_DEV))
+
+check: ## everything: layers, unit tests, the same under sanitizers, end to end. As root it installs what it needs
+	@[ "$$(id -u)" != 0 ] || $(MAKE) deps
+	+@$(MAKE) all units && rc=0 && for part in layers units asan e2e; do echo "== $$part"; $(MAKE) check-$$part || rc=1; done; exit $$rc
+check-layers:
+	@tests/layers
+check-units: units
+	@failed=; for t in $(UNITS); do echo "$$t"; timeout 300 $$t || failed="$$failed $$t"; done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+check-e2e: all
+	@BUILD=$(BUILD) tests/e2e/run $(E2E)
+check-asan: asan
+
+SANITIZED = +@$(MAKE) BUILD=$(BUILD)-$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' all check-units && BUILD=$(BUILD)-$(1) tests/e2e/run fake
+asan: ## unit tests and end-to-end tests on fake nodes under the address and undefined-behaviour sanitizers
+	$(call SANITIZED,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=all)
+tsan: ## the same under the thread sanitizer
+	$(call SANITIZED,tsan,-fsanitize=thread)
+, := ,
+
+fuzz: ## each fuzzer for FUZZ_SECONDS (10)
+	@[ "$$(id -u)" != 0 ] || $(MAKE) deps deps-dev
+	+@$(MAKE) BUILD=$(BUILD)-fuzz CC=clang WERROR= SAN='-fsanitize=fuzzer-no-link,address,undefined' run-fuzz
+run-fuzz: $(FUZZ)
+	@for f in $(FUZZ); do n=$${f##*/}; seeds=tests/fuzz/$$n.seeds; mkdir -p $(BUILD)/corpus/$$n; [ -d $$seeds ] || seeds=; echo "$$n"; \
+	$$f -verbosity=0 -print_final_stats=1 -max_total_time=$(or $(FUZZ_SECONDS),10) -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n $$seeds || exit 1; done
+
+lint: ## cppcheck and clang-tidy
+	@[ "$$(id -u)" != 0 ] || $(MAKE) deps deps-dev
+	cppcheck -q -j$(shell nproc) --std=c11 --enable=warning,portability --inline-suppr --suppress=unknownMacro --error-exitcode=1 -I. fs providers runners
+	@printf '%s\n' fs/main.c $(SRCS) | xargs -P$(shell nproc) -n4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- $(ALL_CFLAGS) 2>/dev/null' tidy
+
+demo: ## a three-node etcd cluster from a directory of small files, shown and torn down (as root)
+	@$(MAKE) deps
+	+@$(MAKE) all
+	@BUILD=$(BUILD) contrib/demo
+
+bench: ## measurements beside their peers, one table
+	@[ "$$(id -u)" != 0 ] || $(MAKE) deps
+	+@$(MAKE) all $(BENCH)
+	@BUILD=$(BUILD) tests/bench/run $(PARTS)
+
+# source : destination below PREFIX : mode
+INSTALLED = $(BUILD)/rebarfs:sbin/rebarfs:755 contrib/man/rebarfs.8:share/man/man8/rebarfs.8:644 \
+	contrib/completion/rebarfs:share/bash-completion/completions/rebarfs:644 contrib/systemd/rebarfs@.service:lib/systemd/system/rebarfs@.service:644 \
+	$(foreach f,$(shell find contrib/examples -type f 2>/dev/null),$(f):share/doc/rebarfs/$(f:contrib/%=%):$(if $(shell test -x $(f) && echo x),755,644))
+install: all ## into DESTDIR and PREFIX (/usr)
+	$(Q)for i in $(INSTALLED); do d=$${i#*:}; install -D -m $${d#*:} $${i%%:*} "$(BINDIR)/$${d%:*}" || exit 1; done
+uninstall:
+	$(Q)for i in $(INSTALLED); do d=$${i#*:}; rm -f "$(BINDIR)/$${d%:*}"; done; rm -rf "$(BINDIR)/share/doc/rebarfs"
+
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
+
+help: ## this
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
