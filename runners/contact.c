@@ -44,7 +44,7 @@ static const char contact_script[] =
 	/* names from this network namespace; /sys may show those of another */
 	"n=0; while IFS=':' read -r i x; do\n"
 	"	i=${i#\"${i%%[! ]*}\"}; d=/sys/class/net/$i\n"
-	"	case $i in lo | veth* | docker* | br-* | virbr* | *'|'* | '' | Inter*) continue;; esac\n"
+	"	case $i in lo | veth* | docker* | br-* | virbr* | ifb* | dummy* | *'|'* | '' | Inter*) continue;; esac\n"
 	"	[ -r $d/address ] && [ ! -e $d/bridge ] && [ ! -e $d/tun_flags ] || continue\n"
 	"	read -r a < $d/address; echo \"nic $i $a\"\n"
 	"	n=$((n + 1)); [ $n -lt 64 ] || break\n"

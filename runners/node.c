@@ -7,10 +7,9 @@
 /* Precedes what a script prints: whatever a .bashrc said before is not ours. */
 #define MARK "\036rebar\n"
 
-#define COMMON                                                                                                                                       \
+#define TOOLS                                                                                                                                        \
 	"set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"                                          \
 	"R=/var/lib/rebar OWNER=$1 MOUNTS=$2 NUMBER=$3; D=$R/runs/$OWNER/$NUMBER\n"                                                                       \
-	"printf '\\036rebar\\n'\n"                                                                                                                        \
 	/* field N+2 of /proc/PID/stat, counted behind the command's name, which may hold blanks and brackets */                                          \
 	"stat_fields() { l=; { IFS= read -r l < /proc/$1/stat; } 2>/dev/null; l=${l##*) }; }\n"                                                           \
 	"started_at() { stat_fields $1; set -- $l; echo ${20:-none}; }\n"                                                                                 \
@@ -24,6 +23,8 @@
 	"hundredths() { read -r u x < /proc/uptime; u=${u%.*}${u#*.}; while :; do case $u in 0?*) u=${u#0};; *) break;; esac; done; }\n"                  \
 	"age() { b=; { read -r b < \"$D/begin\"; } 2>/dev/null; hundredths; echo $((u - ${b:-$u})); }\n"
 
+#define COMMON TOOLS "printf '\\036rebar\\n'\n"
+
 /* The last 20 runs are kept, and the 20 contents used last. */
 #define PRUNE                                                                                                                                        \
 	"prune() {\n"                                                                                                                                     \
@@ -33,8 +34,6 @@
 	"	while [ $# -gt 20 ]; do { [ -f \"$1/status\" ] || ! alive \"$1\"; } && rm -rf \"$1\"; shift; done\n"                                            \
 	"	cd $R/content 2>/dev/null && ls -t | tail -n +21 | while read -r f; do rm -rf \"$f\"; done\n"                                                   \
 	"}\n"
-
-#define SUPERVISOR_TOOLS COMMON PRUNE
 
 /* The supervisor arrives whole before the run's directory is made: a connection that breaks in the middle starts nothing. */
 const char node_start[] = COMMON
@@ -142,7 +141,7 @@ const char node_collect[] = COMMON
 	"[ $# -gt 0 ] && cat \"$@\"\n"
 	"exit 0\n";
 
-const char node_supervisor_tools[] = SUPERVISOR_TOOLS;
+const char node_supervisor_tools[] = TOOLS PRUNE;
 
 void sh_quote(struct buf *out, const char *s)
 {
