@@ -153,6 +153,7 @@ static void container_close(struct provider *p)
 		op->call = NULL;
 		op_cancel(op);
 	}
+	network_release(p, NULL, NULL);
 	op_idle(p);
 }
 

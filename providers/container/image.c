@@ -208,5 +208,12 @@ void image_command(const struct image *i, const char *apt_config, struct strlist
 
 const char *image_progress(const char *line)
 {
-	return strncmp(line, "I: ", 3) ? NULL : line + 3;
+	static const char *const dull[] = {"automatically chosen", "chroot architecture", "finding correct", "reading sources", "running --", "success in"};
+
+	if (strncmp(line, "I: ", 3))
+		return NULL;
+	for (size_t i = 0; i < sizeof dull / sizeof *dull; i++)
+		if (!strncmp(line + 3, dull[i], strlen(dull[i])))
+			return NULL;
+	return line + 3;
 }

@@ -51,7 +51,7 @@ struct op {
 	int64_t wanted;              /* prepare: how many nodes are to be */
 	char *image;
 	struct image resolved;
-	bool cancelled, recorded, polite, power_on_after;
+	bool cancelled, creates, recorded, polite, power_on_after;
 	void (*gone)(struct op *op);  /* what comes after a node's processes */
 	int64_t began_ms;
 	struct subnet subnet;        /* network: wanted, then chosen */
@@ -59,7 +59,7 @@ struct op {
 	struct listed *listed; /* list */
 	size_t listed_n;
 	/* machinery */
-	bool working, waits_for_network;
+	bool working, waits_for_network, waits_for_release;
 	void (*worker)(struct op *op);
 	uv_work_t work;
 	uv_timer_t timer;
@@ -103,7 +103,8 @@ void op_cancel(struct op *op);
 /* ---- network.c */
 /* Goes on with next when the bridge stands, or has op->rc < 0 then. */
 void network_need(struct op *op, void (*next)(struct op *op));
-void network_release(struct provider *p); /* takes the bridge down if no node is left */
+/* Takes the bridge down if no node is left; op, if there is one, goes on with next then. */
+void network_release(struct provider *p, struct op *op, void (*next)(struct op *op));
 void network_open(struct provider *p); /* reads what is recorded */
 /* An address for node_id: its own of before, or one that nobody has. -ENOSPC. */
 int network_address(struct provider *p, uint64_t node_id, uint32_t *ret, struct err **err);

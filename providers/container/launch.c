@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -74,7 +75,8 @@ struct failure {
 struct prepared {
 	const struct launch *l;
 	char *netns, *overlay_options, *root, *pid_new, *pid_file, *console;
-	int report; /* write end */
+	uint32_t bridge; /* index */
+	int report;      /* write end */
 	int gate[2];
 };
 
@@ -156,7 +158,7 @@ static void enter_network(struct prepared *p)
 	sys(p, STEP_NETNS_NAME, fd);
 	close(fd);
 	sys(p, STEP_NETNS_NAME, mount("/proc/self/ns/net", p->netns, NULL, MS_BIND, NULL));
-	check(p, STEP_VETH, link_veth(nl, l->ref, l->bridge, l->mac, l->mtu, getpid()));
+	check(p, STEP_VETH, link_veth(nl, l->ref, p->bridge, l->mac, l->mtu, getpid()));
 	close(nl);
 	check(p, STEP_ADDRESS, link_configure("lo", 0, 0, 0));
 	check(p, STEP_ADDRESS, link_configure("eth0", l->address, l->prefix, l->gateway));
@@ -395,6 +397,9 @@ int launch(const struct launch *l, struct err **err)
 	sigset_t all, before;
 	pid_t middle;
 
+	p.bridge = if_nametoindex(l->bridge);
+	if (!p.bridge)
+		return err_errno(err, errno, "there is no bridge '%s'", l->bridge);
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "cannot make a pipe");
 	p.report = report[1];

@@ -29,12 +29,12 @@ void node_forget(struct provider *p, struct node *n)
 	free(n);
 }
 
-static void end_with_node(struct op *op)
+static void end_started(struct op *op)
 {
 	struct machine m;
 
 	machine_of(op->node, &m);
-	op_end(op, &m, 1);
+	op_end(op, &m, op->creates ? 1 : 0);
 }
 
 /* What a start needs beyond the record: the instance's network as it is now. */
@@ -136,7 +136,6 @@ static void prepare_built(struct op *op)
 		return;
 	}
 	image_remember(op);
-	network_release(op->p); /* if nobody came for it meanwhile */
 	op_end(op, NULL, 0);
 }
 
@@ -222,7 +221,7 @@ static void started(struct op *op)
 		node_forget(op->p, n);
 	}
 	if (!op_stopped(op))
-		end_with_node(op);
+		end_started(op);
 }
 
 static void start(struct op *op)
@@ -351,6 +350,7 @@ void lifecycle_create(struct op *op, const struct machine_spec *spec)
 		op_fail(op, EAGAIN, "incarnation %u of node '%s' still exists", n->job.incarnation, n->job.ref);
 		return;
 	}
+	op->creates = true;
 	op->node = n ? n : node_new(op, spec);
 	op->node->op = op;
 	network_need(op, create_network_up);
@@ -365,6 +365,12 @@ static void check_gone(struct op *op)
 
 static void poll_gone(struct op *op);
 
+static void ended_well(struct op *op)
+{
+	if (!op_stopped(op))
+		op_end(op, NULL, 0);
+}
+
 static void removed(struct op *op)
 {
 	struct provider *p = op->p;
@@ -374,8 +380,7 @@ static void removed(struct op *op)
 		return;
 	op->node = NULL;
 	node_forget(p, n);
-	op_end(op, NULL, 0);
-	network_release(p);
+	network_release(p, op, ended_well);
 }
 
 static void remove_worker(struct op *op)
@@ -461,12 +466,6 @@ static void end_processes(struct op *op, bool politely, void (*gone)(struct op *
 	op->node->op = op;
 	node_job_copy(&op->job, &op->node->job);
 	op_work(op, ask_worker, checked);
-}
-
-static void ended_well(struct op *op)
-{
-	if (!op_stopped(op))
-		op_end(op, NULL, 0);
 }
 
 static void remove_remains(struct op *op)

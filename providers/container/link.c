@@ -73,18 +73,16 @@ int link_socket(void)
 	return nl < 0 ? -errno : nl;
 }
 
-int link_veth(int nl, const char *host_end, const char *bridge, const uint8_t mac[6], int mtu, pid_t peer)
+int link_veth(int nl, const char *host_end, uint32_t bridge, const uint8_t mac[6], int mtu, pid_t peer)
 {
 	struct request r;
 	struct ifinfomsg none = {0};
-	uint32_t master = if_nametoindex(bridge), pid = (uint32_t)peer, size = (uint32_t)mtu;
+	uint32_t pid = (uint32_t)peer, size = (uint32_t)mtu;
 
-	if (!master)
-		return -errno;
 	request_init(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
 	r.info.ifi_flags = r.info.ifi_change = IFF_UP;
 	add(&r, IFLA_IFNAME, host_end, strlen(host_end) + 1);
-	add(&r, IFLA_MASTER, &master, sizeof master);
+	add(&r, IFLA_MASTER, &bridge, sizeof bridge);
 	if (mtu)
 		add(&r, IFLA_MTU, &size, sizeof size);
 	struct rtattr *info = add(&r, IFLA_LINKINFO, NULL, 0);

@@ -286,6 +286,12 @@ static void settle(struct op *net, enum network_state state)
 	struct op *op, *next;
 
 	p->network = state;
+	DL_FOREACH_SAFE2 (p->ops, op, next, next_op)
+		if (op->waits_for_release) {
+			op->waits_for_release = false;
+			op->rc = 0;
+			op->next(op);
+		}
 	DL_FOREACH_SAFE2 (p->ops, op, next, next_op) {
 		if (!op->waits_for_network)
 			continue;
@@ -377,10 +383,17 @@ static void down_ended(struct op *op)
 	settle(op, NETWORK_DOWN);
 }
 
-void network_release(struct provider *p)
+void network_release(struct provider *p, struct op *op, void (*next)(struct op *op))
 {
-	if (p->nodes || p->network == NETWORK_CHANGING || !p->subnet.prefix || !bridge_exists(p))
+	if (p->nodes || p->network == NETWORK_CHANGING || !p->subnet.prefix || !bridge_exists(p)) {
+		if (op)
+			next(op);
 		return;
+	}
+	if (op) {
+		op->next = next;
+		op->waits_for_release = true;
+	}
 	p->network = NETWORK_CHANGING;
 	run_script(op_new(p, NULL), down_script, down_ended);
 }

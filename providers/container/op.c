@@ -239,8 +239,8 @@ void op_cancel(struct op *op)
 	op->cancelled = true;
 	if (op->child) {
 		child_cancel(op->child, 0);
-	} else if (op->waits_for_network || uv_is_active((uv_handle_t *)&op->timer)) {
-		op->waits_for_network = false;
+	} else if (op->waits_for_network || op->waits_for_release || uv_is_active((uv_handle_t *)&op->timer)) {
+		op->waits_for_network = op->waits_for_release = false;
 		op_wait(op, 0, end_cancelled);
 	}
 }
