@@ -1,0 +1,286 @@
+/* Changes in the repo, by inotify on a descriptor of its own: libuv's wrapper drops IN_Q_OVERFLOW and knows no IN_CLOSE_WRITE. */
+#include "fs/base/io.h"
+#include "fs/base/log.h"
+#include "fs/base/mem.h"
+#include "fs/desired/internal.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <uthash.h>
+
+#define EVENTS (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
+
+enum place { PLACE_REPO, PLACE_GIT, PLACE_REFS };
+struct dir { /* one watched directory */
+	int wd;
+	enum place place;
+	char *path;
+	unsigned pass; /* of the scan that saw it last */
+	UT_hash_handle hh;
+};
+struct watch {
+	uv_poll_t poll;
+	int fd;
+	char *repo;
+	void (*changed)(void *arg);
+	void *arg;
+	struct dir *dirs;
+	unsigned pass;
+	bool rescan; /* directories came, went or moved */
+	bool full;   /* the kernel has no more watches; said once */
+};
+
+/* ---- what is watched ---- */
+
+static int watch_failed(struct watch *w, const char *path, struct err **err)
+{
+	struct buf limit = {0};
+	int code = errno;
+	if (code == ENOSPC && !file_read(AT_FDCWD, "/proc/sys/fs/inotify/max_user_watches", 64, &limit, NULL))
+		err_set(err, code, "cannot watch '%s': fs.inotify.max_user_watches is %.*s, all in use: raise it with 'sysctl fs.inotify.max_user_watches=524288'",
+			path, (int)strcspn(buf_str(&limit), "\n"), buf_str(&limit));
+	else
+		err_errno(err, code, "cannot watch '%s'", path);
+	buf_release(&limit);
+	return -code;
+}
+
+/* 0 too for a directory that is gone or closed to us: reading the tree tells of that. */
+static int add_dir(struct watch *w, const char *path, enum place place, uint32_t flags, bool *ret_new, struct err **err)
+{
+	struct dir *d;
+	*ret_new = false;
+	int wd = inotify_add_watch(w->fd, path, EVENTS | IN_ONLYDIR | flags);
+	if (wd < 0)
+		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES ? 0 : watch_failed(w, path, err);
+	HASH_FIND_INT(w->dirs, &wd, d);
+	if (!d) {
+		d = xcalloc(1, sizeof *d);
+		d->wd = wd;
+		HASH_ADD_INT(w->dirs, wd, d);
+	}
+	*ret_new = d->pass != w->pass;
+	if (*ret_new || place != PLACE_REPO) {
+		d->pass = w->pass;
+		d->place = place;
+		str_replace(&d->path, path);
+	}
+	return 0;
+}
+
+static bool is_role_link(const struct watch *w, const char *parent, const char *path)
+{
+	struct stat st;
+	size_t n = strlen(w->repo);
+	return !strncmp(parent, w->repo, n) && !strcmp(parent + n, "/roles") && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* path and all below it; what is a link is followed only where a role stands. */
+static int add_tree(struct watch *w, const char *path, bool follow, int depth, struct err **err)
+{
+	bool is_new;
+	int rc = add_dir(w, path, PLACE_REPO, follow ? 0 : IN_DONT_FOLLOW, &is_new, err);
+	DIR *d = !rc && is_new && depth < 64 ? opendir(path) : NULL;
+	struct dirent *e;
+	while (!rc && d && (e = readdir(d))) {
+		if (name_ignored(e->d_name) || (e->d_type != DT_DIR && e->d_type != DT_LNK && e->d_type != DT_UNKNOWN))
+			continue;
+		_cleanup_free_ char *child = path_join(path, e->d_name);
+		bool link = e->d_type != DT_DIR && is_role_link(w, path, child);
+		if (link || e->d_type != DT_LNK)
+			rc = add_tree(w, child, link, depth + 1, err);
+	}
+	if (d)
+		closedir(d);
+	return rc;
+}
+
+static int add_git(struct watch *w, struct err **err)
+{
+	bool is_new;
+	_cleanup_free_ char *common = NULL;
+	_cleanup_free_ char *git = git_dir(w->repo, &common);
+	if (!git)
+		return 0;
+	int rc = add_dir(w, git, PLACE_GIT, 0, &is_new, err);
+	if (!rc && strcmp(git, common)) /* a worktree: packed-refs lie there */
+		rc = add_dir(w, common, PLACE_GIT, 0, &is_new, err);
+	_cleanup_free_ char *ref = git_head_ref(git);
+	char *slash = ref ? strrchr(ref, '/') : NULL;
+	if (rc || !slash)
+		return rc;
+	*slash = 0;
+	_cleanup_free_ char *dir = path_join(common, ref);
+	return add_dir(w, dir, PLACE_REFS, 0, &is_new, err);
+}
+
+static void drop_dir(struct watch *w, struct dir *d)
+{
+	HASH_DEL(w->dirs, d);
+	free(d->path);
+	free(d);
+}
+
+/* Looks at the whole tree again; what is no longer in it is no longer watched. */
+static int scan(struct watch *w, struct err **err)
+{
+	struct dir *d, *tmp;
+	w->rescan = false;
+	w->pass++;
+	int rc = add_tree(w, w->repo, true, 0, err);
+	if (!rc)
+		rc = add_git(w, err);
+	HASH_ITER(hh, w->dirs, d, tmp)
+		if (d->pass != w->pass) {
+			inotify_rm_watch(w->fd, d->wd);
+			drop_dir(w, d);
+		}
+	return rc;
+}
+
+static void scan_again(struct watch *w)
+{
+	_cleanup_err_ struct err *err = NULL;
+	if (scan(w, &err) == 0)
+		w->full = false;
+	else if (!w->full) {
+		w->full = true;
+		log_msg(LOG_WARN, "changes in the repo may go unseen: %s", err_msg(err));
+	}
+}
+
+/* ---- what happened ---- */
+
+static bool matters_in_git(const char *name)
+{
+	static const char *const names[] = {"HEAD", "index", "index.lock", "packed-refs", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
+static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_event *e, const char *name)
+{
+	if (!strcmp(name, ".git")) {
+		w->rescan = true;
+		return true;
+	}
+	if (e->len && name_ignored(name))
+		return false;
+	if (e->mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF) && e->mask & ~(IN_ISDIR | IN_ATTRIB | IN_MODIFY | IN_CLOSE_WRITE))
+		w->rescan = true;
+	/* a link to a role's directory came or went */
+	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) && !strncmp(d->path, w->repo, strlen(w->repo)) && !strcmp(d->path + strlen(w->repo), "/roles"))
+		w->rescan = true;
+	return true;
+}
+
+static bool is_change(struct watch *w, const struct inotify_event *e)
+{
+	const char *name = e->len ? e->name : "";
+	struct dir *d;
+	if (e->mask & IN_Q_OVERFLOW) {
+		w->rescan = true;
+		return true;
+	}
+	HASH_FIND_INT(w->dirs, &e->wd, d);
+	if (!d)
+		return false;
+	if (e->mask & IN_IGNORED) {
+		drop_dir(w, d);
+		w->rescan = true; /* it may stand again already, as after git's unlink and create */
+		return true;
+	}
+	if (d->place == PLACE_REPO)
+		return in_repo(w, d, e, name);
+	if (d->place == PLACE_REFS)
+		return !strstr(name, ".lock");
+	if (!matters_in_git(name))
+		return false;
+	if (!strcmp(name, "HEAD"))
+		w->rescan = true; /* another branch: its ref may lie in another directory */
+	return true;
+}
+
+bool watch_drain(struct watch *w)
+{
+	/* as inotify(7) asks for */
+	char buf[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
+	bool any = false;
+	ssize_t n;
+	while ((n = read(w->fd, buf, sizeof buf)) > 0 || (n < 0 && errno == EINTR))
+		for (ssize_t at = 0; at < n;) {
+			const struct inotify_event *e = (const struct inotify_event *)(buf + at);
+			any |= is_change(w, e);
+			at += (ssize_t)(sizeof *e + e->len);
+		}
+	if (w->rescan)
+		scan_again(w);
+	return any;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	struct watch *w = poll->data;
+	if (watch_drain(w))
+		w->changed(w->arg);
+}
+
+/* ---- lifetime ---- */
+
+static void free_watch(struct watch *w)
+{
+	struct dir *d, *tmp;
+	HASH_ITER(hh, w->dirs, d, tmp)
+		drop_dir(w, d);
+	close(w->fd);
+	free(w->repo);
+	free(w);
+}
+
+static int start(uv_loop_t *loop, struct watch *w, struct err **err)
+{
+	int rc = scan(w, err);
+	if (rc < 0)
+		return rc;
+	rc = uv_poll_init(loop, &w->poll, w->fd);
+	if (!rc)
+		rc = uv_poll_start(&w->poll, UV_READABLE, on_readable);
+	return rc < 0 ? err_set(err, -rc, "cannot watch '%s': %s", w->repo, uv_strerror(rc)) : 0;
+}
+
+int watch_open(uv_loop_t *loop, const char *repo, void (*changed)(void *arg), void *arg, struct watch **ret, struct err **err)
+{
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (fd < 0 && errno == EMFILE)
+		return err_set(err, EMFILE, "cannot watch '%s': all of fs.inotify.max_user_instances are in use: raise it with 'sysctl fs.inotify.max_user_instances=8192'", repo);
+	if (fd < 0)
+		return err_errno(err, errno, "cannot watch '%s'", repo);
+	struct watch *w = xcalloc(1, sizeof *w);
+	*w = (struct watch){.fd = fd, .repo = xstrdup(repo), .changed = changed, .arg = arg};
+	w->poll.data = w;
+	int rc = start(loop, w, err);
+	if (rc < 0) {
+		free_watch(w);
+		return rc;
+	}
+	*ret = w;
+	return 0;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+	free_watch(h->data);
+}
+
+void watch_close(struct watch *w)
+{
+	if (!w)
+		return;
+	uv_poll_stop(&w->poll);
+	uv_close((uv_handle_t *)&w->poll, on_closed);
+}
