@@ -91,7 +91,10 @@ check-e2e: all
 	@BUILD=$(BUILD) tests/e2e/run $(E2E)
 check-asan: asan
 
-SANITIZED = +@$(MAKE) BUILD=$(BUILD)-$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' all check-units && BUILD=$(BUILD)-$(1) tests/e2e/run fake
+# Reports go to files: criterion counts a test that leaks as passed, and a daemon's stderr is nobody's.
+SANITIZED = +@report=$(abspath $(BUILD)-$(1))/report; rm -f $$report.*; export ASAN_OPTIONS=log_path=$$report TSAN_OPTIONS=log_path=$$report UBSAN_OPTIONS=log_path=$$report; \
+	$(MAKE) BUILD=$(BUILD)-$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' all units && $(MAKE) BUILD=$(BUILD)-$(1) check-units && \
+	BUILD=$(BUILD)-$(1) tests/e2e/run fake; rc=$$?; ! cat $$report.* 2>/dev/null && exit $$rc
 asan: ## unit tests and end-to-end tests on fake nodes under the address and undefined-behaviour sanitizers
 	$(call SANITIZED,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=all)
 tsan: ## the same under the thread sanitizer
