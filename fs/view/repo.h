@@ -1,0 +1,41 @@
+/* desired/: the repo's inodes, as libfuse's passthrough_ll keeps them. An inode stays open (O_PATH) as long as the kernel knows it, so that its
+ * number cannot be given to another file meanwhile. */
+#ifndef REBARFS_VIEW_REPO_H
+#define REBARFS_VIEW_REPO_H
+
+#include "fs/view/internal.h"
+#include <pthread.h>
+#include <uthash.h>
+
+struct repo_key {
+	uint64_t ino, dev;
+};
+struct repo_inode {
+	struct repo_key key;
+	int fd;
+	uint64_t nlookup;          /* guarded by the repo's lock */
+	_Atomic int opens;         /* open files of it in the mount */
+	_Atomic int64_t told_size; /* what the kernel was last told, to notice changes behind the mount */
+	_Atomic int64_t told_mtime_ns;
+	UT_hash_handle hh;
+};
+struct repo {
+	pthread_mutex_t lock;
+	struct repo_inode *inodes; /* by key */
+	struct repo_inode *root;
+};
+
+struct repo_inode *repo_inode(struct view *v, fuse_ino_t ino);
+/* Looks name up and counts it; negative errno. */
+int repo_entry(struct view *v, struct repo_inode *parent, const char *name, struct fuse_entry_param *ret);
+void repo_told(struct repo_inode *i, const struct stat *st);
+#define FD_PATH 32
+void repo_fd_path(const struct repo_inode *i, char path[FD_PATH]); /* /proc/self/fd/N */
+/* Path relative to the repo of an inode, or of a name in a directory; caller frees. NULL: outside, or it has none any more. */
+char *repo_path(struct view *v, const struct repo_inode *i);
+char *repo_path_of(struct view *v, const struct repo_inode *dir, const char *name);
+void repo_changed(struct view *v, const struct repo_inode *dir, const char *name);
+/* Files made by the daemon belong to the caller; in a setgid directory the group stays the directory's. */
+int repo_give(fuse_req_t req, const struct repo_inode *parent, int dirfd, const char *name, mode_t mode);
+
+#endif

@@ -1,0 +1,186 @@
+/* Stores: one write() at offset 0 is one store. It fails in write(), the only place where a shell notices. */
+#include "fs/base/mem.h"
+#include "fs/view/internal.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <uthash.h>
+
+#define STORE_MAX 65536
+
+/* ---- refusals of the view's own: those that never reach the engine ---- */
+
+struct refused {
+	fuse_ino_t object; /* place of the object's directory */
+	struct refusal r;
+	UT_hash_handle hh;
+};
+struct refusals {
+	pthread_mutex_t lock;
+	struct refused *by_object;
+};
+
+struct refusals *refusals_new(void)
+{
+	struct refusals *r = xcalloc(1, sizeof *r);
+	pthread_mutex_init(&r->lock, NULL);
+	return r;
+}
+
+void refusal_release(struct refusal *r)
+{
+	free(r->who);
+	free(r->file);
+	free(r->why);
+}
+
+void refusals_free(struct refusals *r)
+{
+	if (!r)
+		return;
+	struct refused *it, *next;
+	HASH_ITER (hh, r->by_object, it, next) {
+		HASH_DEL(r->by_object, it);
+		refusal_release(&it->r);
+		free(it);
+	}
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+static fuse_ino_t object_ino(const struct place *p)
+{
+	struct place object = {.kind = p->kind, .id = p->id};
+	return place_ino(&object);
+}
+
+bool refusal_of(struct view *v, const struct place *p, struct refusal *ret)
+{
+	fuse_ino_t ino = object_ino(p);
+	struct refused *it;
+	pthread_mutex_lock(&v->refusals->lock);
+	HASH_FIND(hh, v->refusals->by_object, &ino, sizeof ino, it);
+	if (it)
+		*ret = (struct refusal){.at = it->r.at, .who = xstrdup(it->r.who), .file = xstrdup(it->r.file), .why = xstrdup(it->r.why)};
+	pthread_mutex_unlock(&v->refusals->lock);
+	return it;
+}
+
+static char *caller_name(const struct fuse_ctx *caller)
+{
+	char path[64], comm[32] = "?";
+	snprintf(path, sizeof path, "/proc/%d/comm", caller->pid);
+	FILE *f = fopen(path, "re");
+	if (f) {
+		if (fgets(comm, sizeof comm, f))
+			comm[strcspn(comm, "\n")] = 0;
+		fclose(f);
+	}
+	return xasprintf("uid %u (%s %d)", caller->uid, comm, caller->pid);
+}
+
+static void refuse(struct view *v, fuse_req_t req, const struct place *p, const char *why)
+{
+	fuse_ino_t ino = object_ino(p);
+	const struct entry *e = place_entry(v->names, p);
+	const char *section = names_first(v->names, p->name), *key = names_second(v->names, p->name);
+	struct refusal r = {.at = now_ms(), .who = caller_name(fuse_req_ctx(req)), .why = xstrdup(why)};
+	r.file = p->name ? xasprintf("desired/%s/%s", section, key) : xstrdup(e->name);
+	struct refused *it;
+	pthread_mutex_lock(&v->refusals->lock);
+	HASH_FIND(hh, v->refusals->by_object, &ino, sizeof ino, it);
+	if (!it) {
+		it = xcalloc(1, sizeof *it);
+		it->object = ino;
+		HASH_ADD(hh, v->refusals->by_object, object, sizeof it->object, it);
+	}
+	refusal_release(&it->r);
+	it->r = r;
+	pthread_mutex_unlock(&v->refusals->lock);
+	fuse_reply_err(req, EINVAL);
+}
+
+/* ---- the write ---- */
+
+struct store_call {
+	fuse_req_t req;
+	size_t size;
+};
+
+static void write_free(struct write_request *w)
+{
+	free(w->section);
+	free(w->key);
+	free(w->text);
+	free(w->data);
+	free(w);
+}
+
+static void stored(struct write_request *w, int rc, const struct err *err)
+{
+	struct store_call *c = w->data;
+	if (rc < 0)
+		fuse_reply_err(c->req, -rc);
+	else
+		fuse_reply_write(c->req, c->size);
+	write_free(w);
+}
+
+static const char *objection(const struct live_file *f, const struct entry *e, const char *data, size_t size, off_t off)
+{
+	size_t line = size && data[size - 1] == '\n' ? size - 1 : size;
+	if (size > STORE_MAX)
+		return "more than 64 KiB: a value is one line";
+	if (memchr(data, '\n', line))
+		return "more than one line: one write is one store of one line";
+	if (memchr(data, 0, line))
+		return "a byte 0 in it: a value is one line of text";
+	/* What a shell appends to a ctl is a verb like any other; its offset is the size of the list of verbs */
+	if (f->append && e->store != store_verb)
+		return "appending (>>): a value is replaced, not added to; use >";
+	if (f->append ? f->stored : off > 0)
+		return "a second write: one open file takes one store of one line; open it again for the next";
+	if (!line && e->store == store_verb)
+		return "an empty line: read ctl for the verbs there are";
+	return NULL;
+}
+
+void store_write(struct view *v, fuse_req_t req, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct live_file *f = (struct live_file *)(uintptr_t)fi->fh;
+	struct place p = ino_place(f->ino);
+	const struct entry *e = place_entry(v->names, &p);
+	if (!e || !e->store) {
+		fuse_reply_err(req, EACCES);
+		return;
+	}
+	if (!size) {
+		fuse_reply_write(req, 0);
+		return;
+	}
+	const char *why = objection(f, e, data, size, off);
+	if (why) {
+		refuse(v, req, &p, why);
+		return;
+	}
+	f->stored = true;
+	const struct fuse_ctx *caller = fuse_req_ctx(req);
+	struct write_request *w = xcalloc(1, sizeof *w);
+	*w = (struct write_request){.uid = caller->uid, .gid = caller->gid, .pid = caller->pid, .done = stored};
+	size_t line = data[size - 1] == '\n' ? size - 1 : size;
+	w->text = xstrndup(data, line);
+	w->data = xmemdup(&(struct store_call){req, size}, sizeof(struct store_call));
+	struct object o;
+	model_rdlock(v->model);
+	bool there = view_find(v, &p, &o);
+	if (there)
+		e->store(&o, w);
+	model_unlock(v->model);
+	w->unset = w->key && !line;
+	if (there) {
+		engine_write(v->engine, w);
+	} else {
+		write_free(w);
+		fuse_reply_err(req, ESTALE);
+	}
+}
