@@ -401,6 +401,7 @@ static void runners_open(struct engine *e)
 int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err)
 {
 	struct engine *e = xcalloc(1, sizeof *e);
+	_cleanup_free_ char *db = NULL, *content = NULL;
 	int rc;
 
 	e->inbox_tail = &e->inbox;
@@ -430,13 +431,13 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 
 	if ((rc = dir_make_all(e->runs_dir, 0700, err)) < 0 || (rc = dir_make_all(e->cache_dir, 0755, err)) < 0)
 		goto fail;
-	_cleanup_free_ char *db = path_join(e->state_dir, "rebarfs.db");
+	db = path_join(e->state_dir, "rebarfs.db");
 	if ((rc = store_open(db, &e->loop, &e->store, err)) < 0)
 		goto fail;
 	if ((rc = owner_make(e, err)) < 0 || (rc = access_key_make(e, err)) < 0)
 		goto fail;
 	e->m.owner = e->owner;
-	_cleanup_free_ char *content = path_join(e->state_dir, "content");
+	content = path_join(e->state_dir, "content");
 	if ((rc = content_open(content, &e->content, err)) < 0)
 		goto fail;
 	if ((rc = ssh_pool_open(&e->loop, &e->pool, err)) < 0)
