@@ -48,9 +48,15 @@ static const struct key_row *find_row(const struct key_row *const *tables, const
 	return any;
 }
 
-static bool is_params(const char *section)
+bool is_params(const char *section)
 {
-	return !strncmp(section, "params ", 7);
+	return !strncmp(section, "params", 6) && (!section[6] || section[6] == ' ');
+}
+
+/* [params ...] of a document that may have it is checked where the roles are known. */
+static bool is_for_later(const struct key_row *const *tables, const char *section)
+{
+	return is_params(section) && find_row(tables, "params x", NULL);
 }
 
 /* What somebody may have meant by a section: its first word corrected, or the words it lacks. */
@@ -83,7 +89,7 @@ static void suggest_section(const struct key_row *const *tables, const char *sec
 static void check_heading(struct parse *p, struct doc *doc, const struct key_row *const *tables, const struct ini_heading *h)
 {
 	char hint[200];
-	if (is_params(h->name) || find_row(tables, h->name, NULL))
+	if (is_for_later(tables, h->name) || find_row(tables, h->name, NULL))
 		return;
 	suggest_section(tables, h->name, hint);
 	mistake(p, doc, doc, h->line, EINVAL, "unknown section [%s]%s", h->name, hint);
@@ -103,6 +109,14 @@ static void unknown_key(struct parse *p, struct doc *doc, const struct key_row *
 	mistake(p, doc, doc, s->line, EINVAL, "unknown key '%s' in [%s]%s", s->key, s->section, did_you_mean(hint, s->key, keys, n));
 }
 
+const char *predicate(const struct err *err)
+{
+	static _Thread_local char buf[512];
+	const char *msg = err_msg(err);
+	snprintf(buf, sizeof buf, "%s%s", strncmp(msg, "must ", 5) ? ": " : " ", msg);
+	return buf;
+}
+
 /* Of the rows that take text as it is, these few may be empty. */
 static bool may_be_empty(const struct key_row *r)
 {
@@ -112,7 +126,7 @@ static bool may_be_empty(const struct key_row *r)
 static void check_setting(struct parse *p, struct doc *doc, const struct key_row *const *tables, const struct setting *s)
 {
 	struct err *err = NULL;
-	if (is_params(s->section) || !find_row(tables, s->section, NULL))
+	if (is_for_later(tables, s->section) || !find_row(tables, s->section, NULL))
 		return;
 	const struct key_row *row = find_row(tables, s->section, s->key);
 	if (!row) {
@@ -123,8 +137,13 @@ static void check_setting(struct parse *p, struct doc *doc, const struct key_row
 		mistake(p, doc, doc, s->line, EINVAL, "'%s' has no value", s->key);
 		return;
 	}
-	if (key_check(row, s->value, &err) < 0)
-		mistake(p, doc, doc, s->line, err->code, "%s", err_msg(err));
+	if (key_check(row, s->value, &err) >= 0)
+		return;
+	if (row->type == VALUE_INT && (row->min || row->max))
+		mistake(p, doc, doc, s->line, err->code, "'%s' must be a whole number from %lld to %lld, not '%s'", s->key, (long long)row->min,
+			(long long)row->max, s->value);
+	else
+		mistake(p, doc, doc, s->line, err->code, "'%s'%s", s->key, predicate(err));
 	err_free(err);
 }
 

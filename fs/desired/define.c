@@ -128,7 +128,7 @@ static void link_node_value(struct parse *p, struct doc *doc, struct all_node *p
 		return;
 	}
 	if (param_check(param, s->value, &err) < 0)
-		mistake(p, doc, doc, s->line, err->code, "parameter '%s' of role '%s': %s", s->key, role->name, err_msg(err));
+		mistake(p, doc, doc, s->line, err->code, "parameter '%s' of role '%s'%s", s->key, role->name, predicate(err));
 	err_free(err);
 	GROW(priv->values, priv->n_values, priv->cap_values);
 	priv->values[priv->n_values++] =
@@ -138,7 +138,7 @@ static void link_node_value(struct parse *p, struct doc *doc, struct all_node *p
 static void link_node_heading(struct parse *p, struct doc *doc, const struct ini_heading *h)
 {
 	char hint[160];
-	if (strncmp(h->name, "params ", 7))
+	if (!is_params(h->name))
 		return;
 	const char *role = section_name(h->name, "params");
 	if (!role)
@@ -195,7 +195,7 @@ static void check_bound(struct parse *p, struct doc *doc, const char *section, c
 	if (!is_ordered(q->type))
 		mistake(p, doc, doc, line, EINVAL, "'%s' does not go with type = %s", key, value_type_name(q->type));
 	else if (value_check(q->type, *bound, NULL, NULL, NULL, &err) < 0)
-		mistake(p, doc, doc, line, err->code, "'%s': %s", key, err_msg(err));
+		mistake(p, doc, doc, line, err->code, "'%s'%s", key, predicate(err));
 	else if (min && value_check(q->type, *bound, min, NULL, NULL, NULL) < 0)
 		mistake(p, doc, doc, line, EINVAL, "'max' is below 'min' (%s)", min);
 	else
@@ -218,7 +218,7 @@ static void check_param(struct parse *p, struct doc *doc, const char *section, s
 	check_bound(p, doc, section, "min", q, &q->min, NULL);
 	check_bound(p, doc, section, "max", q, &q->max, q->min);
 	if (q->dflt && param_check(q, q->dflt, &err) < 0)
-		mistake(p, doc, doc, doc_line(doc, section, "default"), err->code, "the default of parameter '%s': %s", q->name, err_msg(err));
+		mistake(p, doc, doc, doc_line(doc, section, "default"), err->code, "the default of parameter '%s'%s", q->name, predicate(err));
 	err_free(err);
 }
 

@@ -183,6 +183,7 @@ struct reading {
 	size_t len, pos;
 	int line;      /* of the line handed out last */
 	int key_line;  /* of the key the reader is in; 0: none */
+	size_t key_indent;
 	bool in_key, in_section;
 	bool skip_more; /* the key above had a mistake: its continued lines are no keys and no mistakes of their own */
 	struct seen *seen;
@@ -205,6 +206,8 @@ static bool admit(struct reading *r, const char *s, size_t len)
 	ini_line_parse(s, len, r->in_key || r->skip_more, &l);
 	if (l.kind == INI_KEY && !r->in_section)
 		bad(&l, "a key before the first [section]");
+	else if (l.kind == INI_MORE && !r->skip_more && l.value_from <= r->key_indent)
+		bad(&l, "an indented line continues the value above; the key there is indented as much, so this looks like a key: indent no keys");
 	switch (l.kind) {
 	case INI_BAD:
 		r->mistake(r->arg, r->line, l.why);
@@ -219,6 +222,7 @@ static bool admit(struct reading *r, const char *s, size_t len)
 		r->in_key = true;
 		r->skip_more = false;
 		r->key_line = r->line;
+		r->key_indent = l.name_from;
 		return true;
 	case INI_MORE:
 		return !r->skip_more;

@@ -142,6 +142,9 @@ void section_words(const char *section, struct strlist *ret);
 
 /* Sections and keys against tables (NULL-terminated list), values against rows. [params ...] is the caller's. */
 void check_form(struct parse *p, struct doc *doc, const struct key_row *const *tables);
+bool is_params(const char *section); /* [params] or [params ...] */
+/* A value's error as what is said of a subject: " must be yes or no", ": 'x' is too large". Good until the next call of the thread. */
+const char *predicate(const struct err *err);
 const struct schema_provider *schema_provider_find(const struct desired_schema *s, const char *type);
 const struct schema_runner *schema_runner_find(const struct desired_schema *s, const char *name);
 /* One value against a declared parameter. secret:NAME stands for anything. */

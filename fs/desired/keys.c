@@ -18,7 +18,7 @@ const struct key_row deployment_keys[] = {
 	{"nodes *", "roles", VALUE_LIST, .help = "roles on the nodes of this group, beside the deployment's"},
 	{"nodes *", "image", VALUE_STRING, .help = "what its nodes are made from; else the provider's"},
 	{"nodes *", "cpus", VALUE_FLOAT, .help = "processors of a node; not set: no limit"},
-	{"nodes *", "memory", VALUE_SIZE, .min = 1 << 20, .max = INT64_MAX, .help = "memory of a node; not set: no limit"},
+	{"nodes *", "memory", VALUE_SIZE, .min = 1 << 20, .max = 1LL << 50, .help = "memory of a node; not set: no limit"},
 	{"nodes *", "max-down", VALUE_INT, .min = 1, .max = 100000, .help = "how many nodes of the group may be changed or broken at one time"},
 	{"params *", "*", VALUE_STRING, .help = "[params ROLE] or [params ROLE @GROUP]: values for parameters that the role declares"},
 	{NULL},

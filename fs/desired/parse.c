@@ -54,7 +54,7 @@ void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line
 {
 	va_list ap;
 	va_start(ap, fmt);
-	record(p, owner, owner != doc, doc->td->path, line, code, vformat(fmt, ap));
+	record(p, owner, !p->form, doc->td->path, line, code, vformat(fmt, ap));
 	va_end(ap);
 }
 

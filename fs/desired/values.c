@@ -83,7 +83,7 @@ static void add_value(struct deploy *all, struct work *w, const struct effective
 		return;
 	}
 	if (param_check(param, item->value, &err) < 0)
-		mistake(all->p, w->doc, item->doc, item->line, err->code, "parameter '%s' of role '%s': %s", item->key, role->name, err_msg(err));
+		mistake(all->p, w->doc, item->doc, item->line, err->code, "parameter '%s' of role '%s'%s", item->key, role->name, predicate(err));
 	err_free(err);
 	def->values[def->n_values++] = (struct def_value){xstrdup(role->name), xstrdup(item->key), xstrdup(item->value),
 		words.n == 3 ? xstrdup(words.items[2] + 1) : NULL, xasprintf("%s:%d", item->doc->td->path, item->line)};
@@ -122,7 +122,7 @@ void values_link(struct deploy *all, struct work *w)
 	const struct effective *e = &w->effective;
 	def->values = xcalloc(e->n + 1, sizeof *def->values);
 	for (size_t i = 0; i < e->n_headings; i++)
-		if (!strncmp(e->headings[i].name, "params", 6) && (!e->headings[i].name[6] || e->headings[i].name[6] == ' '))
+		if (is_params(e->headings[i].name))
 			check_heading(all, w, &e->headings[i]);
 	for (size_t i = 0; i < e->n; i++)
 		if (!strncmp(e->items[i].section, "params ", 7))

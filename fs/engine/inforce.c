@@ -306,7 +306,7 @@ static void take_nodes(struct engine *e, struct desired *d)
 			continue;
 		n->def = NULL;
 		if (!n->deployment && n->row.phase == NODE_PLANNED && !n->op)
-			node_remove(e, n);
+			node_delete(e, n);
 	}
 }
 

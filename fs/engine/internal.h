@@ -172,7 +172,7 @@ void model_release(struct model *m);
 struct deployment *deployment_new(struct engine *e, const char *name, int64_t id);
 void deployment_remove(struct engine *e, struct deployment *d);
 struct node *node_new(struct engine *e, const char *name, int64_t id);
-void node_remove(struct engine *e, struct node *n);          /* with its node roles, rows too */
+void node_delete(struct engine *e, struct node *n);          /* with its node roles, rows too */
 void node_attach(struct node *n, struct deployment *d);      /* into d's list; NULL: out of its list */
 void deployment_sort_nodes(struct deployment *d);
 struct node_role *node_role_new(struct engine *e, struct node *n, const char *role, int64_t id);

@@ -607,7 +607,7 @@ static void node_released(struct engine *e, struct node *n, const char *how)
 		node_reset(e, n);
 		n->row.wish_release = n->row.wish_forget = false;
 	} else {
-		node_remove(e, n);
+		node_delete(e, n);
 	}
 	if (d) {
 		stale_nodes_input(e, d);

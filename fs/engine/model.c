@@ -182,7 +182,7 @@ static void node_free(struct node *n)
 	free(n);
 }
 
-void node_remove(struct engine *e, struct node *n)
+void node_delete(struct engine *e, struct node *n)
 {
 	node_attach(n, NULL);
 	while (n->n_roles)

@@ -201,14 +201,15 @@ void image_command(const struct image *i, const char *apt_config, struct strlist
 	const struct {
 		const char *name, *value;
 	} rows[] = {{"TREE", i->tree}, {"SUITE", i->suite}, {"PACKAGES", buf_str(&packages)}, {"SOURCE", i->source}, {"PREPARE", i->script},
-		{"KEYRINGS", buf_str(&rings)}, {"CUSTOMIZE", customize}, {"APT_CONFIG_LINES", apt_config}, {"SOURCES", input->len ? "yes" : NULL}};
+		{"KEYRINGS", buf_str(&rings)}, {"CUSTOMIZE", customize}, {"APT_CONFIG_LINES", apt_config}, {"SOURCES", input->len ? "yes" : NULL},
+		{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
 	for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
 		strlist_add_take(env, xasprintf("%s=%s", rows[n].name, rows[n].value ? rows[n].value : ""));
 }
 
 const char *image_progress(const char *line)
 {
-	static const char *const dull[] = {"automatically chosen", "chroot architecture", "finding correct", "reading sources", "running --", "success in"};
+	static const char *const dull[] = {"automatically chosen", "chroot architecture", "finding correct", "reading sources", "running --", "success in", "main() received"};
 
 	if (strncmp(line, "I: ", 3))
 		return NULL;

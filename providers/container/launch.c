@@ -4,7 +4,7 @@
  *                      --fork--> first: (sshd nodes: its own PID, UTS and IPC namespaces, /proc /sys /dev, pivot_root) exec
  *
  * middle writes first's id beside the node's record before first may go on, and ends: a node that runs is always known, whenever this
- * program is killed, and is nobody's child. Between fork and exec stand only system calls (this program has threads). What fails there
+ * program is killed, and is nobody's child. If this program is killed, middle dies with it: it must not go on beside the next daemon. Between fork and exec stand only system calls (this program has threads). What fails there
  * comes back through a pipe that exec closes. */
 #include "providers/container/container.h"
 
@@ -75,6 +75,7 @@ struct failure {
 struct prepared {
 	const struct launch *l;
 	char *netns, *overlay_options, *root, *pid_new, *pid_file, *console;
+	pid_t parent;
 	uint32_t bridge; /* index */
 	int report;      /* write end */
 	int gate[2];
@@ -336,6 +337,9 @@ static _Noreturn void run_middle(struct prepared *p)
 {
 	pid_t first;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != p->parent)
+		_exit(1);
 	keep_only(p);
 	reset_signals();
 	umask(022);
@@ -403,6 +407,7 @@ int launch(const struct launch *l, struct err **err)
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "cannot make a pipe");
 	p.report = report[1];
+	p.parent = getpid();
 	p.netns = xasprintf("/run/netns/%s", l->ref);
 	p.root = xasprintf("%s/root", l->dir);
 	p.overlay_options = xasprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", l->tree, l->dir, l->dir);

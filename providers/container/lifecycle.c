@@ -63,9 +63,8 @@ static void image_line(void *arg, const char *line, size_t len)
 		buf_addf(&b, "building image %s: %s", op->resolved.name, progress);
 		op_progress(op, buf_str(&b));
 	}
-	/* the last line that is an error, else the last line */
-	bool is_error = !strncmp(text, "E: ", 3), have_error = !strncmp(buf_str(&op->last), "E: ", 3);
-	if (len && !progress && (is_error || !have_error)) {
+	/* the first line that is an error (the later ones only say that something failed), else the last line */
+	if (len && !progress && strncmp(buf_str(&op->last), "E: ", 3)) {
 		buf_reset(&op->last);
 		buf_adds(&op->last, text);
 	}
