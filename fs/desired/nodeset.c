@@ -174,7 +174,7 @@ static void fold_prefix(const struct numbered *names, size_t n, struct buf *out)
 			last++;
 		buf_addf(out, "%s%s", i ? "," : "", names[i].name + names[i].prefix);
 		if (last > i)
-			buf_addf(out, "%s%s", last > i + 1 ? "-" : ",", names[last].name + names[last].prefix);
+			buf_addf(out, "-%s", names[last].name + names[last].prefix);
 		i = last + 1;
 	}
 	buf_addc(out, ']');

@@ -247,6 +247,8 @@ static int start(uv_loop_t *loop, struct watch *w, struct err **err)
 	int rc = scan(w, err);
 	if (rc < 0)
 		return rc;
+	if (!w->dirs)
+		return err_set(err, ENOENT, "cannot watch '%s': it is not a directory that can be read", w->repo);
 	rc = uv_poll_init(loop, &w->poll, w->fd);
 	if (!rc)
 		rc = uv_poll_start(&w->poll, UV_READABLE, on_readable);
