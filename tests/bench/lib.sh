@@ -3,7 +3,8 @@ set -euo pipefail
 export LC_ALL=C
 BENCH=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=$(realpath "${BUILD:-$BENCH/../../build}")
-DIR=$(mktemp -d "${TMPDIR:-/tmp}/rebarfs-bench.XXXXXX")
+DIR=${REBARFS_BENCH_DIR:-} # given to a part by itself: then who gave it cleans up
+[[ -n $DIR ]] || DIR=$(mktemp -d "${TMPDIR:-/tmp}/rebarfs-bench.XXXXXX")
 MNT=$DIR/mnt
 DAEMON=
 
@@ -16,7 +17,7 @@ clean_up() {
 	rm -rf --one-file-system "$DIR"
 }
 MOUNTS=() PIDS=()
-trap 'set +e; clean_up' EXIT
+[[ -n ${REBARFS_BENCH_DIR:-} ]] || trap 'set +e; clean_up' EXIT
 trap 'exit 130' INT TERM
 
 wait_until() { # SECONDS COMMAND...: polls
