@@ -13,33 +13,33 @@
 #include <utlist.h>
 
 #define FOLLOW_MS 100
-#define ALIVE_EVERY 10           /* looks at the process: every tenth time */
-#define PREPARE_FOR_MS 30000     /* to reach a node before ansible-playbook starts: the others do not wait longer */
+#define ALIVE_EVERY 10       /* looks at the process: every tenth time */
+#define PREPARE_FOR_MS 30000 /* to reach a node before ansible-playbook starts: the others do not wait longer */
 #define COLLECT_FOR_MS 60000
 #define KILL_AFTER_MS 5000
 #define STARTING_MS 10000
 #define OUTPUT_FILE_MAX (4 * 1024 * 1024)
 
 const struct key_row ansible_keys[] = {
-	{"role", "gather-facts", VALUE_BOOL, "yes", 0, 0, NULL, "for content that is a plain role: gather Ansible's facts before it"},
-	{NULL},
+        {"role", "gather-facts", VALUE_BOOL, "yes", 0, 0, NULL, "for content that is a plain role: gather Ansible's facts before it"},
+        {NULL},
 };
 
 enum phase { PHASE_SORT, PHASE_PREPARE, PHASE_FOLLOW, PHASE_COLLECT };
 
 struct host {
 	struct batch *batch;
-	struct run_item *item;        /* NULL: done was called */
-	size_t i;                     /* in batch->events.hosts */
+	struct run_item *item; /* NULL: done was called */
+	size_t i;              /* in batch->events.hosts */
 	struct node_call call;
 	struct buf answer;
 	struct collect collect;
 	char *host_key;
-	bool settled;                 /* of the phase: prepared, or collected */
+	bool settled; /* of the phase: prepared, or collected */
 	bool cancelled;
 	int64_t give_up, backoff_until, backoff_ms;
 	int log_fd;
-	int64_t log_have, log_pos;    /* bytes that the file had when we came; bytes that the events gave until now */
+	int64_t log_have, log_pos; /* bytes that the file had when we came; bytes that the events gave until now */
 };
 
 /* Outlives the batch when the runner is closed. */
@@ -51,16 +51,16 @@ struct batch {
 	struct runner *r;
 	struct batch *prev, *next;
 	enum phase phase;
-	char *dir;                    /* of the batch; NULL while sorting */
+	char *dir; /* of the batch; NULL while sorting */
 	struct host *hosts;
 	size_t n;
 	struct batch_events events;
 	int events_fd;
 	int ticks;
 	int64_t end_by, kill_by, starting_until;
-	const char *stopping;         /* "cancelled", "timeout" */
-	int64_t took_ms;              /* of ansible-playbook */
-	struct starter *starter;      /* while the child that starts ansible-playbook lives */
+	const char *stopping;    /* "cancelled", "timeout" */
+	int64_t took_ms;         /* of ansible-playbook */
+	struct starter *starter; /* while the child that starts ansible-playbook lives */
 	bool start_failed;
 	uv_timer_t timer;
 };
@@ -87,7 +87,11 @@ static void finish(struct host *h, enum run_result result, const char *why, json
 	node_call_cancel(&h->call);
 	h->item = NULL;
 	item->priv = NULL;
-	struct run_done done = {.result = result, .exit_status = result == RUN_OK ? 0 : -1, .why = result == RUN_OK ? NULL : why, .outputs = outputs, .took_ms = h->batch->took_ms};
+	struct run_done done = {.result = result,
+	        .exit_status = result == RUN_OK ? 0 : -1,
+	        .why = result == RUN_OK ? NULL : why,
+	        .outputs = outputs,
+	        .took_ms = h->batch->took_ms};
 	item->done(item, &done);
 }
 
@@ -172,7 +176,7 @@ static void on_text(void *arg, size_t i, const char *text, size_t len)
 	int rc = fd_write_all(h->log_fd, text + skip, len - skip);
 	if (rc < 0) {
 		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", h->item ? h->item->number : 0,
-			h->item ? h->item->run_dir : "", strerror(-rc));
+		        h->item ? h->item->run_dir : "", strerror(-rc));
 		close(h->log_fd);
 		h->log_fd = -1;
 	}
@@ -222,7 +226,8 @@ static void collected(struct host *h)
 			finish_why(h, RUN_FAILED, "set_stats '%s' has a name that is not made of letters, digits, '_', '-' and '.'", key);
 			break;
 		}
-		_cleanup_free_ char *text = json_is_string(value) ? xstrdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+		_cleanup_free_ char *text =
+		        json_is_string(value) ? xstrdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
 		if (text && strlen(text) > OUTPUT_MAX) {
 			finish_why(h, RUN_FAILED, "set_stats '%s' has %zu bytes: %d at most", key, strlen(text), OUTPUT_MAX);
 			break;
@@ -262,15 +267,15 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 		_cleanup_buf_ struct buf line = {0};
 		last_line(res->tail, strlen(res->tail), &line);
 		finish_why(h, RUN_UNREACHABLE, "it succeeded, but its outputs cannot be read: %s",
-			res->err  ? err_msg(res->err) :
-			line.len ? buf_str(&line) :
-				   "no answer");
+		        res->err   ? err_msg(res->err)
+		        : line.len ? buf_str(&line)
+		                   : "no answer");
 	}
 	tick_soon(h->batch);
 }
 
 static void node_script(struct host *h, const char *script, const char *last, void (*on_data)(void *, const char *, size_t),
-	void (*done)(void *, const struct ssh_result *, bool))
+        void (*done)(void *, const struct ssh_result *, bool))
 {
 	const struct runner_host *host = h->batch->r->host;
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, host->mounts), *number = xasprintf("%" PRId64, h->item->number);
@@ -321,7 +326,8 @@ static void judge(struct batch *b, struct host *h, bool has_status, const char *
 	else if (!has_status)
 		finish_why(h, RUN_INTERRUPTED, "interrupted: neither its ansible-playbook nor its result is left");
 	else if (b->events.ended && !e->ran)
-		finish_why(h, RUN_FAILED, "'playbook.yml' runs nothing on '%s': its plays need 'hosts: all' or a group that the node is in", h->item->target->name);
+		finish_why(h, RUN_FAILED, "'playbook.yml' runs nothing on '%s': its plays need 'hosts: all' or a group that the node is in",
+		        h->item->target->name);
 	else if (b->events.ended)
 		finish_why(h, RUN_FAILED, "ansible-playbook stopped before the end because another node of its batch failed");
 	else
@@ -338,7 +344,8 @@ static int64_t file_ms(const struct batch *b, const char *name)
 /* "ERROR! ... (in 'FILE': line 7, column 31)", or the last line. */
 static void first_error(const char *output, size_t len, struct buf *line)
 {
-	const char *error = strstr(output, "ERROR!"), *cause = strstr(output, "Syntax Error while loading YAML.\n"), *place = strstr(output, "appears to be in ");
+	const char *error = strstr(output, "ERROR!"), *cause = strstr(output, "Syntax Error while loading YAML.\n"),
+	           *place = strstr(output, "appears to be in ");
 	if (!error) {
 		last_line(output, len, line);
 		return;
@@ -620,7 +627,8 @@ static void prepare_done(void *arg, const struct ssh_result *res, bool begun)
 	} else {
 		_cleanup_buf_ struct buf line = {0};
 		last_line(res->tail, strlen(res->tail), &line);
-		finish_why(h, RUN_FAILED, "cannot start on '%s': %s", h->item->target->name, line.len ? buf_str(&line) : "the login shell runs no commands");
+		finish_why(h, RUN_FAILED, "cannot start on '%s': %s", h->item->target->name,
+		        line.len ? buf_str(&line) : "the login shell runs no commands");
 	}
 	h->settled = true;
 	tick_soon(h->batch);
@@ -814,14 +822,14 @@ static void ansible_close(struct runner *r)
 }
 
 const struct runner_ops ansible_runner = {
-	.api = RUNNER_API,
-	.name = "ansible",
-	.help = "runs a playbook or a plain Ansible role from the control host, one ansible-playbook for a batch of nodes",
-	.keys = ansible_keys,
-	.batch_max = 50,
-	.check = ansible_check,
-	.open = ansible_open,
-	.close = ansible_close,
-	.run = ansible_run,
-	.cancel = ansible_cancel,
+        .api = RUNNER_API,
+        .name = "ansible",
+        .help = "runs a playbook or a plain Ansible role from the control host, one ansible-playbook for a batch of nodes",
+        .keys = ansible_keys,
+        .batch_max = 50,
+        .check = ansible_check,
+        .open = ansible_open,
+        .close = ansible_close,
+        .run = ansible_run,
+        .cancel = ansible_cancel,
 };

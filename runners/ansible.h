@@ -25,19 +25,19 @@ extern const struct key_row ansible_keys[];
 
 struct host_events {
 	const char *name;
-	char *task;             /* the task whose heading was written last */
-	bool ran;               /* some task of the content ran there */
+	char *task; /* the task whose heading was written last */
+	bool ran;   /* some task of the content ran there */
 	bool reached_end, has_stats;
 	long long failures, unreachable;
 	char *failed_task, *failed_text;
-	json_t *custom;         /* set_stats with per_host: yes; NULL: none */
+	json_t *custom; /* set_stats with per_host: yes; NULL: none */
 };
 struct batch_events {
 	struct host_events *hosts;
 	size_t n;
-	struct buf line;        /* not ended yet */
-	bool ended;             /* the end marker came */
-	bool shared_stats;      /* set_stats without per_host: nobody's */
+	struct buf line;   /* not ended yet */
+	bool ended;        /* the end marker came */
+	bool shared_stats; /* set_stats without per_host: nobody's */
 	/* text for the log of host i */
 	void (*on_text)(void *arg, size_t i, const char *text, size_t len);
 	void *arg;
@@ -53,7 +53,7 @@ struct ansible_host {
 };
 /* Writes everything into dir (exists, empty). short_dir: a path without blanks, short enough for sockets. */
 int ansible_write_batch(const char *dir, const char *short_dir, const char *state_dir, const char *owner, const struct ansible_host *hosts, size_t n,
-	struct err **err);
+        struct err **err);
 json_t *ansible_inventory(const char *owner, const struct ansible_host *hosts, size_t n); /* new reference */
 int ansible_write_callback(const char *state_dir, struct err **err);
 void ansible_variable_name(struct buf *out, const char *param); /* "max-size" -> "max_size" */

@@ -13,7 +13,7 @@
 
 static const char callback[] =
 #include "runners/ansible_callback.py.h"
-	;
+        ;
 
 int ansible_write_callback(const char *state_dir, struct err **err)
 {
@@ -141,8 +141,9 @@ static bool content_has(const char *content_dir, const char *name)
 	return access(path, R_OK) == 0;
 }
 
-/* One playbook, because ansible-playbook takes no second one after a failure. Its last play tells who passed everything before: a host that was stopped by
- * another's failure (any_errors_fatal, max_fail_percentage) has no failure of its own to count. Imported plays keep their own directory as playbook_dir. */
+/* One playbook, because ansible-playbook takes no second one after a failure. Its last play tells who passed everything before: a host that was
+ * stopped by another's failure (any_errors_fatal, max_fail_percentage) has no failure of its own to count. Imported plays keep their own directory as
+ * playbook_dir. */
 static int write_playbook(const char *dir, const struct run_item *item, struct err **err)
 {
 	_cleanup_free_ char *roles = path_join(dir, "roles"), *role = xasprintf("%s/%s", roles, item->role), *content = path_join(dir, "content");
@@ -155,8 +156,9 @@ static int write_playbook(const char *dir, const struct run_item *item, struct e
 		buf_adds(&b, "- ansible.builtin.import_playbook: content/playbook.yml\n");
 	else
 		buf_addf(&b, "- name: %s\n  hosts: all\n  gather_facts: %s\n  roles:\n    - role: %s\n", item->role,
-			settings_bool(item->settings, ansible_keys, "role", "gather-facts") ? "true" : "false", item->role);
-	buf_adds(&b, "- name: rebar end\n  hosts: all\n  gather_facts: false\n  become: false\n  tasks:\n    - ansible.builtin.debug:\n        msg: end\n");
+		        settings_bool(item->settings, ansible_keys, "role", "gather-facts") ? "true" : "false", item->role);
+	buf_adds(&b, "- name: rebar end\n  hosts: all\n  gather_facts: false\n  become: false\n  tasks:\n    - ansible.builtin.debug:\n        msg: "
+	             "end\n");
 	return write_file(dir, "main.yml", buf_str(&b), b.len, err);
 }
 
@@ -181,11 +183,11 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	buf_adds(&b, "cd ");
 	sh_quote(&b, dir);
 	buf_adds(&b, " || exit 1\n"
-		     "IFS= read -r l < /proc/$$/stat; l=${l##*) }; set -- $l\n"
-		     "echo \"$$ ${20}\" > pid.new && mv pid.new pid || exit 1\n"
-		     /* a trap, not '': what is ignored here would be ignored by ansible-playbook, too */
-		     "trap : INT\n"
-		     "env -i \\\n");
+	             "IFS= read -r l < /proc/$$/stat; l=${l##*) }; set -- $l\n"
+	             "echo \"$$ ${20}\" > pid.new && mv pid.new pid || exit 1\n"
+	             /* a trap, not '': what is ignored here would be ignored by ansible-playbook, too */
+	             "trap : INT\n"
+	             "env -i \\\n");
 	add_env(&b, "PATH", "%s", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	add_env(&b, "HOME", "%s", home && *home ? home : "/root");
 	add_env(&b, "LC_ALL", "C.UTF-8");
@@ -214,23 +216,23 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	add_env(&b, "ANSIBLE_SSH_RETRIES", "2");
 	add_env(&b, "ANSIBLE_SSH_CONTROL_PATH_DIR", "%s", short_dir);
 	add_env(&b, "ANSIBLE_SSH_ARGS",
-		"-F /dev/null -o ControlMaster=auto -o ControlPersist=15s -o UserKnownHostsFile=%s/known_hosts -o GlobalKnownHostsFile=/dev/null "
-		"-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o ServerAliveInterval=15 "
-		"-o KexAlgorithms=curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-sha256",
-		short_dir);
+	        "-F /dev/null -o ControlMaster=auto -o ControlPersist=15s -o UserKnownHostsFile=%s/known_hosts -o GlobalKnownHostsFile=/dev/null "
+	        "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o ServerAliveInterval=15 "
+	        "-o KexAlgorithms=curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-sha256",
+	        short_dir);
 	buf_adds(&b, "\tansible-playbook");
 	if (item->again)
 		buf_adds(&b, " --force-handlers");
 	buf_adds(&b, " main.yml > output 2>&1 < /dev/null\n"
-		     "echo $? > status.new && mv status.new status\n"
-		     "rm -rf tmp ");
+	             "echo $? > status.new && mv status.new status\n"
+	             "rm -rf tmp ");
 	sh_quote(&b, short_dir);
 	buf_addc(&b, '\n');
 	return write_file(dir, "run", buf_str(&b), b.len, err);
 }
 
 int ansible_write_batch(const char *dir, const char *short_dir, const char *state_dir, const char *owner, const struct ansible_host *hosts, size_t n,
-	struct err **err)
+        struct err **err)
 {
 	const struct run_item *item = hosts[0].item;
 	int rc = write_inventory(dir, owner, hosts, n, err);

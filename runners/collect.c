@@ -1,4 +1,5 @@
-/* What node_collect prints: a head of lines "WORD VALUE...", an empty line, then the bytes that the head announced: the failed command, the log, the outputs. */
+/* What node_collect prints: a head of lines "WORD VALUE...", an empty line, then the bytes that the head announced: the failed command, the log, the
+ * outputs. */
 #include "fs/base/mem.h"
 #include "runners/node.h"
 #include <string.h>

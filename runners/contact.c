@@ -6,50 +6,50 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define RETRY_FIRST_MS 50     /* a light container answers within 300 ms of its start */
+#define RETRY_FIRST_MS 50 /* a light container answers within 300 ms of its start */
 #define RETRY_MAX_MS 1000
 #define HANDSHAKE_MS 30000
-#define REFUSED_FOR_MS 10000  /* a machine that boots may refuse a key that it will take in a moment */
+#define REFUSED_FOR_MS 10000 /* a machine that boots may refuse a key that it will take in a moment */
 
 /* Ownership, then facts as lines. Only such facts as do not change by themselves: they feed digests. No Python, no tools beyond POSIX. */
 static const char contact_script[] =
-	"set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
-	"R=/var/lib/rebar OWNER=$1 MOUNTS=$2 ADOPT=$3\n"
-	"printf '\\036rebar\\n'\n"
-	"mkdir -p $R || exit 1\n"
-	"line=\"{\\\"owner\\\":\\\"$OWNER\\\",\\\"node_id\\\":$4,\\\"incarnation\\\":$5,\\\"mounts\\\":$MOUNTS}\"\n"
-	"old=; [ -f $R/owner ] && read -r old < $R/owner\n"
-	"if [ -n \"$old\" ] && [ $ADOPT = 0 ]; then\n"
-	"	m=${old#*'\"mounts\":'}; m=${m%%[!0-9]*}; o=${old#*'\"owner\":\"'}; o=${o%%'\"'*}\n"
-	"	[ \"$o\" = \"$OWNER\" ] || { echo \"foreign $o\"; exit 0; }\n"
-	"	[ \"${m:-0}\" -le \"$MOUNTS\" ] || { echo \"newer $m\"; exit 0; }\n"
-	"fi\n"
-	"if [ \"$old\" != \"$line\" ]; then printf '%s\\n' \"$line\" > $R/owner.$$ && mv $R/owner.$$ $R/owner || { rm -f $R/owner.$$; exit 1; }; fi\n"
-	"for f in /etc/os-release /usr/lib/os-release; do\n"
-	"	[ -r $f ] && { (ID= VERSION_ID=; . $f; echo \"os $ID\"; echo \"os-version $VERSION_ID\"); break; }\n"
-	"done\n"
-	"echo \"kernel $(uname -r)\"; echo \"arch $(uname -m)\"; echo \"hostname $(uname -n)\"\n"
-	"echo \"cpus $(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo)\"\n"
-	"while read -r k v x; do [ \"$k\" = MemTotal: ] && { m=$((v * 1024)); break; }; done < /proc/meminfo\n"
-	"for f in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do\n"
-	"	[ -r $f ] && read -r l < $f && case $l in *[!0-9]* | '' | ????????????????*) ;; *) [ $l -lt $m ] && m=$l;; esac\n"
-	"done\n"
-	"echo \"memory $m\"\n"
-	/* a container sees the disks of its host */
-	"inside=no; [ -e /run/systemd/container ] || [ -e /run/.containerenv ] || [ -e /.dockerenv ] && inside=yes\n"
-	"tr '\\0' '\\n' < /proc/1/environ 2>/dev/null | grep -q '^container=' && inside=yes\n"
-	"[ $inside = yes ] || for d in /sys/block/*; do\n"
-	"	[ -e $d/device ] && read -r s < $d/size && [ $s -gt 0 ] && echo \"disk ${d##*/} $((s * 512))\"\n"
-	"done\n"
-	/* names from this network namespace; /sys may show those of another */
-	"n=0; while IFS=':' read -r i x; do\n"
-	"	i=${i#\"${i%%[! ]*}\"}; d=/sys/class/net/$i\n"
-	"	case $i in lo | veth* | docker* | br-* | virbr* | ifb* | dummy* | *'|'* | '' | Inter*) continue;; esac\n"
-	"	[ -r $d/address ] && [ ! -e $d/bridge ] && [ ! -e $d/tun_flags ] || continue\n"
-	"	read -r a < $d/address; echo \"nic $i $a\"\n"
-	"	n=$((n + 1)); [ $n -lt 64 ] || break\n"
-	"done < /proc/net/dev\n"
-	"echo end\n";
+        "set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        "R=/var/lib/rebar OWNER=$1 MOUNTS=$2 ADOPT=$3\n"
+        "printf '\\036rebar\\n'\n"
+        "mkdir -p $R || exit 1\n"
+        "line=\"{\\\"owner\\\":\\\"$OWNER\\\",\\\"node_id\\\":$4,\\\"incarnation\\\":$5,\\\"mounts\\\":$MOUNTS}\"\n"
+        "old=; [ -f $R/owner ] && read -r old < $R/owner\n"
+        "if [ -n \"$old\" ] && [ $ADOPT = 0 ]; then\n"
+        "	m=${old#*'\"mounts\":'}; m=${m%%[!0-9]*}; o=${old#*'\"owner\":\"'}; o=${o%%'\"'*}\n"
+        "	[ \"$o\" = \"$OWNER\" ] || { echo \"foreign $o\"; exit 0; }\n"
+        "	[ \"${m:-0}\" -le \"$MOUNTS\" ] || { echo \"newer $m\"; exit 0; }\n"
+        "fi\n"
+        "if [ \"$old\" != \"$line\" ]; then printf '%s\\n' \"$line\" > $R/owner.$$ && mv $R/owner.$$ $R/owner || { rm -f $R/owner.$$; exit 1; }; fi\n"
+        "for f in /etc/os-release /usr/lib/os-release; do\n"
+        "	[ -r $f ] && { (ID= VERSION_ID=; . $f; echo \"os $ID\"; echo \"os-version $VERSION_ID\"); break; }\n"
+        "done\n"
+        "echo \"kernel $(uname -r)\"; echo \"arch $(uname -m)\"; echo \"hostname $(uname -n)\"\n"
+        "echo \"cpus $(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo)\"\n"
+        "while read -r k v x; do [ \"$k\" = MemTotal: ] && { m=$((v * 1024)); break; }; done < /proc/meminfo\n"
+        "for f in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do\n"
+        "	[ -r $f ] && read -r l < $f && case $l in *[!0-9]* | '' | ????????????????*) ;; *) [ $l -lt $m ] && m=$l;; esac\n"
+        "done\n"
+        "echo \"memory $m\"\n"
+        /* a container sees the disks of its host */
+        "inside=no; [ -e /run/systemd/container ] || [ -e /run/.containerenv ] || [ -e /.dockerenv ] && inside=yes\n"
+        "tr '\\0' '\\n' < /proc/1/environ 2>/dev/null | grep -q '^container=' && inside=yes\n"
+        "[ $inside = yes ] || for d in /sys/block/*; do\n"
+        "	[ -e $d/device ] && read -r s < $d/size && [ $s -gt 0 ] && echo \"disk ${d##*/} $((s * 512))\"\n"
+        "done\n"
+        /* names from this network namespace; /sys may show those of another */
+        "n=0; while IFS=':' read -r i x; do\n"
+        "	i=${i#\"${i%%[! ]*}\"}; d=/sys/class/net/$i\n"
+        "	case $i in lo | veth* | docker* | br-* | virbr* | ifb* | dummy* | *'|'* | '' | Inter*) continue;; esac\n"
+        "	[ -r $d/address ] && [ ! -e $d/bridge ] && [ ! -e $d/tun_flags ] || continue\n"
+        "	read -r a < $d/address; echo \"nic $i $a\"\n"
+        "	n=$((n + 1)); [ $n -lt 64 ] || break\n"
+        "done < /proc/net/dev\n"
+        "echo end\n";
 
 struct contact_try {
 	struct contact *c;
@@ -202,7 +202,7 @@ static void on_done(void *arg, const struct ssh_result *res, bool begun)
 	_cleanup_buf_ struct buf line = {0};
 	last_line(res->tail, strlen(res->tail), &line);
 	err_set(&err, EIO, "cannot work as root on '%s' (user '%s'): %s", name, t->c->target->user,
-		line.len ? buf_str(&line) : "its login shell ran no command to its end");
+	        line.len ? buf_str(&line) : "its login shell ran no command to its end");
 	finish(t, -EIO, err, NULL, res->host_key);
 }
 
@@ -210,7 +210,7 @@ static void attempt(struct contact_try *t)
 {
 	const struct target *target = t->c->target;
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, t->host->mounts), *id = xasprintf("%" PRIu64, target->node_id),
-			    *incarnation = xasprintf("%" PRIu32, target->incarnation);
+	                    *incarnation = xasprintf("%" PRIu32, target->incarnation);
 	const char *args[] = {t->host->owner, mounts, t->c->adopt ? "1" : "0", id, incarnation, NULL};
 	int64_t left = t->give_up - monotonic_ms();
 	buf_reset(&t->text);

@@ -8,138 +8,136 @@
 #define MARK "\036rebar\n"
 
 #define TOOLS                                                                                                                                        \
-	"set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"                                          \
-	"R=/var/lib/rebar OWNER=$1 MOUNTS=$2 NUMBER=$3; D=$R/runs/$OWNER/$NUMBER\n"                                                                       \
-	/* field N+2 of /proc/PID/stat, counted behind the command's name, which may hold blanks and brackets */                                          \
-	"stat_fields() { l=; { IFS= read -r l < /proc/$1/stat; } 2>/dev/null; l=${l##*) }; }\n"                                                           \
-	"started_at() { stat_fields $1; set -- $l; echo ${20:-none}; }\n"                                                                                 \
-	"alive() { p= s=; { read -r p s < \"$1/pid\"; } 2>/dev/null; [ -n \"$s\" ] && [ \"$(started_at $p)\" = \"$s\" ]; }\n"                             \
-	"ours() {\n"                                                                                                                                      \
-	"	[ -f $R/owner ] || return 0\n"                                                                                                                  \
-	"	o=; read -r o < $R/owner; m=${o#*'\"mounts\":'}; m=${m%%[!0-9]*}; o=${o#*'\"owner\":\"'}; o=${o%%'\"'*}\n"                                      \
-	"	[ \"$o\" = \"$OWNER\" ] || { echo \"foreign $o\"; exit 0; }\n"                                                                                  \
-	"	[ \"${m:-0}\" -le \"$MOUNTS\" ] || { echo \"newer $m\"; exit 0; }\n"                                                                            \
-	"}\n"                                                                                                                                             \
-	"hundredths() { read -r u x < /proc/uptime; u=${u%.*}${u#*.}; while :; do case $u in 0?*) u=${u#0};; *) break;; esac; done; }\n"                  \
+	"set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"                                     \
+	"R=/var/lib/rebar OWNER=$1 MOUNTS=$2 NUMBER=$3; D=$R/runs/$OWNER/$NUMBER\n" /* field N+2 of /proc/PID/stat, counted behind the command's     \
+	                                                                               name, which may hold blanks and brackets */                   \
+	"stat_fields() { l=; { IFS= read -r l < /proc/$1/stat; } 2>/dev/null; l=${l##*) }; }\n"                                                      \
+	"started_at() { stat_fields $1; set -- $l; echo ${20:-none}; }\n"                                                                            \
+	"alive() { p= s=; { read -r p s < \"$1/pid\"; } 2>/dev/null; [ -n \"$s\" ] && [ \"$(started_at $p)\" = \"$s\" ]; }\n"                        \
+	"ours() {\n"                                                                                                                                 \
+	"	[ -f $R/owner ] || return 0\n"                                                                                                             \
+	"	o=; read -r o < $R/owner; m=${o#*'\"mounts\":'}; m=${m%%[!0-9]*}; o=${o#*'\"owner\":\"'}; o=${o%%'\"'*}\n"                                 \
+	"	[ \"$o\" = \"$OWNER\" ] || { echo \"foreign $o\"; exit 0; }\n"                                                                             \
+	"	[ \"${m:-0}\" -le \"$MOUNTS\" ] || { echo \"newer $m\"; exit 0; }\n"                                                                       \
+	"}\n"                                                                                                                                        \
+	"hundredths() { read -r u x < /proc/uptime; u=${u%.*}${u#*.}; while :; do case $u in 0?*) u=${u#0};; *) break;; esac; done; }\n"             \
 	"age() { b=; { read -r b < \"$D/begin\"; } 2>/dev/null; hundredths; echo $((u - ${b:-$u})); }\n"
 
 #define COMMON TOOLS "printf '\\036rebar\\n'\n"
 
 /* The last 20 runs are kept, and the 20 contents used last. */
 #define PRUNE                                                                                                                                        \
-	"prune() {\n"                                                                                                                                     \
-	"	cd \"$R/runs/$OWNER\" || return\n"                                                                                                              \
-	"	for f in *.in.*; do [ -e \"$f\" ] && ! kill -0 ${f##*.} 2>/dev/null && rm -f \"$f\"; done\n"                                                    \
-	"	set -- $(ls | grep -x '[0-9][0-9]*' | sort -n)\n"                                                                                               \
-	"	while [ $# -gt 20 ]; do { [ -f \"$1/status\" ] || ! alive \"$1\"; } && rm -rf \"$1\"; shift; done\n"                                            \
-	"	cd $R/content 2>/dev/null && ls -t | tail -n +21 | while read -r f; do rm -rf \"$f\"; done\n"                                                   \
+	"prune() {\n"                                                                                                                                \
+	"	cd \"$R/runs/$OWNER\" || return\n"                                                                                                         \
+	"	for f in *.in.*; do [ -e \"$f\" ] && ! kill -0 ${f##*.} 2>/dev/null && rm -f \"$f\"; done\n"                                               \
+	"	set -- $(ls | grep -x '[0-9][0-9]*' | sort -n)\n"                                                                                          \
+	"	while [ $# -gt 20 ]; do { [ -f \"$1/status\" ] || ! alive \"$1\"; } && rm -rf \"$1\"; shift; done\n"                                       \
+	"	cd $R/content 2>/dev/null && ls -t | tail -n +21 | while read -r f; do rm -rf \"$f\"; done\n"                                              \
 	"}\n"
 
 /* The supervisor arrives whole before the run's directory is made: a connection that breaks in the middle starts nothing. */
 const char node_start[] = COMMON
-	"HASH=$4 SIZE=$5 ATTACH=$6 OFFSET=$7; C=$R/content/$HASH\n"
-	"ours\n"
-	"if [ ! -d \"$D\" ]; then\n"
-	"	[ $ATTACH = 0 ] || { echo absent; exit 0; }\n"
-	"	[ -d \"$C\" ] || { echo content; exit 0; }\n"
-	"	mkdir -p \"$R/runs/$OWNER\" || exit 1\n"
-	"	T=$D.in.$$\n"
-	"	cat > \"$T\" && [ $(wc -c < \"$T\") -eq $SIZE ] || { rm -f \"$T\"; exit 1; }\n"
-	"	touch \"$C\"\n"
-	"	if mkdir \"$D\" 2>/dev/null; then\n"
-	"		mkdir \"$D/outputs\" && mv \"$T\" \"$D/run\" && mkfifo \"$D/alive\" && : > \"$D/log\" || { rm -rf \"$T\" \"$D\"; exit 1; }\n"
-	"		exec 9<> \"$D/alive\"\n"
-	"		setsid /bin/sh \"$D/run\" $OWNER $MOUNTS $NUMBER < /dev/null >> \"$D/log\" 2>&1 &\n"
-	"		echo started 0\n"
-	"	else\n"
-	"		rm -f \"$T\"; [ -d \"$D\" ] || { mkdir \"$D\"; exit 1; }\n"
-	"		echo found $(age)\n"
-	"	fi\n"
-	"else\n"
-	"	echo found $(age)\n"
-	"fi\n"
-	"[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
-	/* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
-	"exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
-	"tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
-	"read -r x <&7\n"
-	"kill $t 2>/dev/null\n"
-	"exit 0\n";
+        "HASH=$4 SIZE=$5 ATTACH=$6 OFFSET=$7; C=$R/content/$HASH\n"
+        "ours\n"
+        "if [ ! -d \"$D\" ]; then\n"
+        "	[ $ATTACH = 0 ] || { echo absent; exit 0; }\n"
+        "	[ -d \"$C\" ] || { echo content; exit 0; }\n"
+        "	mkdir -p \"$R/runs/$OWNER\" || exit 1\n"
+        "	T=$D.in.$$\n"
+        "	cat > \"$T\" && [ $(wc -c < \"$T\") -eq $SIZE ] || { rm -f \"$T\"; exit 1; }\n"
+        "	touch \"$C\"\n"
+        "	if mkdir \"$D\" 2>/dev/null; then\n"
+        "		mkdir \"$D/outputs\" && mv \"$T\" \"$D/run\" && mkfifo \"$D/alive\" && : > \"$D/log\" || { rm -rf \"$T\" \"$D\"; exit 1; }\n"
+        "		exec 9<> \"$D/alive\"\n"
+        "		setsid /bin/sh \"$D/run\" $OWNER $MOUNTS $NUMBER < /dev/null >> \"$D/log\" 2>&1 &\n"
+        "		echo started 0\n"
+        "	else\n"
+        "		rm -f \"$T\"; [ -d \"$D\" ] || { mkdir \"$D\"; exit 1; }\n"
+        "		echo found $(age)\n"
+        "	fi\n"
+        "else\n"
+        "	echo found $(age)\n"
+        "fi\n"
+        "[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
+        /* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
+        "exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
+        "tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
+        "read -r x <&7\n"
+        "kill $t 2>/dev/null\n"
+        "exit 0\n";
 
-const char node_ship[] = COMMON
-	"HASH=$4; C=$R/content/$HASH T=$R/content/$HASH.tmp.$NUMBER\n"
-	"ours\n"
-	"if [ ! -d \"$C\" ]; then\n"
-	"	rm -rf \"$T\"; mkdir -p \"$T\" && tar xzf - -C \"$T\" || { rm -rf \"$T\"; exit 1; }\n"
-	"	[ -d \"$C\" ] || mv \"$T\" \"$C\" || { rm -rf \"$T\"; exit 1; }\n"
-	/* somebody else's content of that name came in between: mv put ours inside */
-	"	rm -rf \"$T\" \"$C/${T##*/}\"\n"
-	"fi\n"
-	"echo shipped\n";
+const char node_ship[] = COMMON "HASH=$4; C=$R/content/$HASH T=$R/content/$HASH.tmp.$NUMBER\n"
+                                "ours\n"
+                                "if [ ! -d \"$C\" ]; then\n"
+                                "	rm -rf \"$T\"; mkdir -p \"$T\" && tar xzf - -C \"$T\" || { rm -rf \"$T\"; exit 1; }\n"
+                                "	[ -d \"$C\" ] || mv \"$T\" \"$C\" || { rm -rf \"$T\"; exit 1; }\n"
+                                /* somebody else's content of that name came in between: mv put ours inside */
+                                "	rm -rf \"$T\" \"$C/${T##*/}\"\n"
+                                "fi\n"
+                                "echo shipped\n";
 
-const char node_stop[] = COMMON
-	"REASON=$4\n"
-	"ours\n"
-	"mkdir -p \"$R/runs/$OWNER\"\n"
-	/* not started yet: taking its number keeps it from starting ever */
-	"if mkdir \"$D\" 2>/dev/null; then echo $REASON > \"$D/reason\"; echo -1 0 > \"$D/status\"; fi\n"
-	"nap() { sleep 0.1 2>/dev/null || sleep 1; }\n"
-	"i=0; while [ ! -s \"$D/pid\" ] && [ ! -f \"$D/status\" ] && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
-	"[ -f \"$D/status\" ] && { echo stopped; exit 0; }\n"
-	"p=; { read -r p s < \"$D/pid\"; } 2>/dev/null\n"
-	"[ -n \"$p\" ] || { echo $REASON > \"$D/reason\"; echo stopped; exit 0; }\n"
-	"now=$(started_at $p); [ $now = none ] || [ $now = $s ] || { echo stopped; exit 0; }\n"
-	"echo $REASON > \"$D/reason\"\n"
-	"members() {\n"
-	"	for f in /proc/[0-9]*; do\n"
-	"		q=${f##*/}; stat_fields $q; set -- $l\n"
-	"		[ \"${4:-}\" = $p ] && [ $q != $p ] && [ $1 != Z ] && echo $q\n"
-	"	done\n"
-	"}\n"
-	"kill -TERM $(members) 2>/dev/null\n"
-	"i=0; while [ -n \"$(members)\" ] && [ $i -lt 50 ]; do nap; i=$((i + 1)); done\n"
-	"kill -KILL $(members) 2>/dev/null\n"
-	"i=0; while [ ! -f \"$D/status\" ] && alive \"$D\" && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
-	"[ -f \"$D/status\" ] || { alive \"$D\" && kill -KILL $p $(members); }\n"
-	"echo stopped\n";
+const char node_stop[] = COMMON "REASON=$4\n"
+                                "ours\n"
+                                "mkdir -p \"$R/runs/$OWNER\"\n"
+                                /* not started yet: taking its number keeps it from starting ever */
+                                "if mkdir \"$D\" 2>/dev/null; then echo $REASON > \"$D/reason\"; echo -1 0 > \"$D/status\"; fi\n"
+                                "nap() { sleep 0.1 2>/dev/null || sleep 1; }\n"
+                                "i=0; while [ ! -s \"$D/pid\" ] && [ ! -f \"$D/status\" ] && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
+                                "[ -f \"$D/status\" ] && { echo stopped; exit 0; }\n"
+                                "p=; { read -r p s < \"$D/pid\"; } 2>/dev/null\n"
+                                "[ -n \"$p\" ] || { echo $REASON > \"$D/reason\"; echo stopped; exit 0; }\n"
+                                "now=$(started_at $p); [ $now = none ] || [ $now = $s ] || { echo stopped; exit 0; }\n"
+                                "echo $REASON > \"$D/reason\"\n"
+                                "members() {\n"
+                                "	for f in /proc/[0-9]*; do\n"
+                                "		q=${f##*/}; stat_fields $q; set -- $l\n"
+                                "		[ \"${4:-}\" = $p ] && [ $q != $p ] && [ $1 != Z ] && echo $q\n"
+                                "	done\n"
+                                "}\n"
+                                "kill -TERM $(members) 2>/dev/null\n"
+                                "i=0; while [ -n \"$(members)\" ] && [ $i -lt 50 ]; do nap; i=$((i + 1)); done\n"
+                                "kill -KILL $(members) 2>/dev/null\n"
+                                "i=0; while [ ! -f \"$D/status\" ] && alive \"$D\" && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
+                                "[ -f \"$D/status\" ] || { alive \"$D\" && kill -KILL $p $(members); }\n"
+                                "echo stopped\n";
 
-const char node_prepare[] = COMMON PRUNE
-	"ours\n"
-	"mkdir -p \"$D/outputs\" && echo ready && prune > /dev/null 2>&1\n"
-	"exit 0\n";
+const char node_prepare[] = COMMON PRUNE "ours\n"
+                                         "mkdir -p \"$D/outputs\" && echo ready && prune > /dev/null 2>&1\n"
+                                         "exit 0\n";
 
-const char node_collect[] = COMMON
-	"OFFSET=$4\n"
-	"ours\n"
-	"if [ $OFFSET = -1 ]; then state=outputs\n"
-	"elif [ ! -d \"$D\" ]; then state=absent\n"
-	"elif [ -f \"$D/status\" ]; then state=done\n"
-	"elif alive \"$D\"; then state=running\n"
-	"elif [ -f \"$D/status\" ]; then state=done\n"
-	"elif [ ! -s \"$D/pid\" ]; then state=starting\n"
-	"else state=gone; fi\n"
-	"echo state $state; echo age $(age)\n"
-	"[ -f \"$D/reason\" ] && echo reason $(cat \"$D/reason\")\n"
-	"case $state in absent | running | starting) echo; exit 0;; esac\n"
-	"[ -f \"$D/status\" ] && { read -r x y < \"$D/status\"; echo exit $x; echo took $y; }\n"
-	"f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
-	"n=0; [ $state != outputs ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0; echo log $n\n"
-	"set --\n"
-	"for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
-	"	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"
-	"	k=${o##*/}\n"
-	"	case $k in .* | *[!A-Za-z0-9_.-]*) echo \"bad-name $(printf %s \"$k\" | tr -c 'A-Za-z0-9_.-' '[?*]' | head -c 80)\"; continue;; esac\n"
-	"	[ -f \"$o\" ] && [ ! -h \"$o\" ] || { echo bad-kind $k; continue; }\n"
-	"	s=$(($(wc -c < \"$o\")))\n"
-	"	[ $s -le 65536 ] || { echo bad-size $k $s; continue; }\n"
-	"	[ $# -lt 1000 ] || { echo bad-number; break; }\n"
-	"	echo output $k $s; set -- \"$@\" \"$o\"\n"
-	"done\n"
-	"echo\n"
-	"[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
-	"[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
-	"[ $# -gt 0 ] && cat \"$@\"\n"
-	"exit 0\n";
+const char node_collect[] =
+        COMMON "OFFSET=$4\n"
+               "ours\n"
+               "if [ $OFFSET = -1 ]; then state=outputs\n"
+               "elif [ ! -d \"$D\" ]; then state=absent\n"
+               "elif [ -f \"$D/status\" ]; then state=done\n"
+               "elif alive \"$D\"; then state=running\n"
+               "elif [ -f \"$D/status\" ]; then state=done\n"
+               "elif [ ! -s \"$D/pid\" ]; then state=starting\n"
+               "else state=gone; fi\n"
+               "echo state $state; echo age $(age)\n"
+               "[ -f \"$D/reason\" ] && echo reason $(cat \"$D/reason\")\n"
+               "case $state in absent | running | starting) echo; exit 0;; esac\n"
+               "[ -f \"$D/status\" ] && { read -r x y < \"$D/status\"; echo exit $x; echo took $y; }\n"
+               "f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
+               "n=0; [ $state != outputs ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0; echo log $n\n"
+               "set --\n"
+               "for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
+               "	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"
+               "	k=${o##*/}\n"
+               "	case $k in .* | *[!A-Za-z0-9_.-]*) echo \"bad-name $(printf %s \"$k\" | tr -c 'A-Za-z0-9_.-' '[?*]' | head -c 80)\"; "
+               "continue;; esac\n"
+               "	[ -f \"$o\" ] && [ ! -h \"$o\" ] || { echo bad-kind $k; continue; }\n"
+               "	s=$(($(wc -c < \"$o\")))\n"
+               "	[ $s -le 65536 ] || { echo bad-size $k $s; continue; }\n"
+               "	[ $# -lt 1000 ] || { echo bad-number; break; }\n"
+               "	echo output $k $s; set -- \"$@\" \"$o\"\n"
+               "done\n"
+               "echo\n"
+               "[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
+               "[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
+               "[ $# -gt 0 ] && cat \"$@\"\n"
+               "exit 0\n";
 
 const char node_supervisor_tools[] = TOOLS PRUNE;
 
@@ -161,7 +159,8 @@ char *node_command(const char *user, const char *script, const char *const *args
 	if (!strcmp(user, "root"))
 		buf_adds(&b, "exec /bin/sh -c ");
 	else
-		buf_adds(&b, "exec /bin/sh -c 'if [ \"$(id -u)\" = 0 ]; then exec /bin/sh -c \"$@\"; else exec sudo -n /bin/sh -c \"$@\"; fi' rebar ");
+		buf_adds(
+		        &b, "exec /bin/sh -c 'if [ \"$(id -u)\" = 0 ]; then exec /bin/sh -c \"$@\"; else exec sudo -n /bin/sh -c \"$@\"; fi' rebar ");
 	sh_quote(&b, script);
 	buf_adds(&b, " rebar");
 	for (; *args; args++) {
@@ -206,7 +205,7 @@ static ssize_t call_read(void *arg, char *data, size_t len)
 }
 
 void node_call_start(struct node_call *c, struct ssh_pool *pool, const struct target *t, const char *script, const char *const *args,
-	const struct node_call_options *opt)
+        const struct node_call_options *opt)
 {
 	static const struct node_call_options none;
 	if (!opt)
@@ -216,15 +215,15 @@ void node_call_start(struct node_call *c, struct ssh_pool *pool, const struct ta
 	c->read_input = opt->read_input;
 	buf_reset(&c->head);
 	struct ssh_exec_spec spec = {.target = t,
-		.command = command,
-		.input = opt->input,
-		.input_len = opt->input_len,
-		.read_input = opt->read_input ? call_read : NULL,
-		.on_stdout = call_data,
-		.connect_ms = opt->connect_ms,
-		.timeout_ms = opt->timeout_ms,
-		.done = call_done,
-		.arg = c};
+	        .command = command,
+	        .input = opt->input,
+	        .input_len = opt->input_len,
+	        .read_input = opt->read_input ? call_read : NULL,
+	        .on_stdout = call_data,
+	        .connect_ms = opt->connect_ms,
+	        .timeout_ms = opt->timeout_ms,
+	        .done = call_done,
+	        .arg = c};
 	c->exec = ssh_exec_start(pool, &spec);
 }
 
@@ -244,10 +243,10 @@ char *node_refusal(const char *node, const char *answer)
 {
 	if (!strncmp(answer, "foreign ", 8))
 		return xasprintf("'%s' belongs to another rebarfs (its /var/lib/rebar/owner names '%.*s'): 'adopt' takes it over", node,
-			(int)strcspn(answer + 8, "\n"), answer + 8);
+		        (int)strcspn(answer + 8, "\n"), answer + 8);
 	if (!strncmp(answer, "newer ", 6))
 		return xasprintf("'%s' was taken by a newer mount of this state directory (mount %.*s): is a copy of it in use?", node,
-			(int)strcspn(answer + 6, "\n"), answer + 6);
+		        (int)strcspn(answer + 6, "\n"), answer + 6);
 	return NULL;
 }
 

@@ -2,8 +2,8 @@
  *
  *   owner                  one line of JSON: whose node this is
  *   content/HASH/          a role's content, shipped once
- *   runs/OWNER/NUMBER/     one run: run (the supervisor), pid, begin, inputs.json, log, outputs/, status, alive (a pipe that the supervisor holds open
- *                          while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in)
+ *   runs/OWNER/NUMBER/     one run: run (the supervisor), pid, begin, inputs.json, log, outputs/, status, alive (a pipe that the supervisor holds
+ * open while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in)
  */
 #ifndef REBARFS_RUNNERS_NODE_H
 #define REBARFS_RUNNERS_NODE_H
@@ -34,17 +34,17 @@ struct node_call_options {
 	int64_t connect_ms, timeout_ms;
 };
 void node_call_start(struct node_call *c, struct ssh_pool *pool, const struct target *t, const char *script, const char *const *args,
-	const struct node_call_options *opt);
+        const struct node_call_options *opt);
 void node_call_cancel(struct node_call *c); /* no callback any more */
 
 /* The scripts. Arguments of all: OWNER MOUNTS NUMBER, then: */
-extern const char node_start[];    /* HASH SIZE ATTACH OFFSET; stdin: the supervisor. Prints one word and a newline - "started AGE", "found AGE" (age in 1/100 s),
-                                    * "content" (ship it first), "absent" (ATTACH is 1), "foreign OWNER", "newer MOUNTS" - and after started and found the log
-                                    * from OFFSET on until the run ends */
-extern const char node_ship[];     /* HASH; stdin: tar.gz. Prints "shipped" or "foreign..." */
-extern const char node_stop[];     /* REASON. Ends it on the node: SIGTERM, 5 s, SIGKILL. Prints "stopped" or "foreign..." */
-extern const char node_prepare[];  /* makes the run's directory with outputs/. Prints "ready" or "foreign..." */
-extern const char node_collect[];  /* OFFSET (-1: outputs only). For struct collect */
+extern const char node_start[]; /* HASH SIZE ATTACH OFFSET; stdin: the supervisor. Prints one word and a newline - "started AGE", "found AGE" (age in
+                                 * 1/100 s), "content" (ship it first), "absent" (ATTACH is 1), "foreign OWNER", "newer MOUNTS" - and after started
+                                 * and found the log from OFFSET on until the run ends */
+extern const char node_ship[];  /* HASH; stdin: tar.gz. Prints "shipped" or "foreign..." */
+extern const char node_stop[];  /* REASON. Ends it on the node: SIGTERM, 5 s, SIGKILL. Prints "stopped" or "foreign..." */
+extern const char node_prepare[]; /* makes the run's directory with outputs/. Prints "ready" or "foreign..." */
+extern const char node_collect[]; /* OFFSET (-1: outputs only). For struct collect */
 
 extern const char node_supervisor_tools[]; /* the functions that the supervisor needs, too: alive, hundredths, prune */
 
@@ -52,18 +52,18 @@ extern const char node_supervisor_tools[]; /* the functions that the supervisor 
 struct collect {
 	struct buf head;
 	bool head_ended;
-	char state[16];        /* done running starting gone absent outputs foreign; "" while not known */
-	char reason[16];       /* "cancelled", "timeout"; "": ended by itself */
-	int exit_status;       /* -1: none */
+	char state[16];  /* done running starting gone absent outputs foreign; "" while not known */
+	char reason[16]; /* "cancelled", "timeout"; "": ended by itself */
+	int exit_status; /* -1: none */
 	int64_t took_ms, age_ms;
 	size_t failed_len, log_len;
-	struct buf failed;     /* the command at which a bash script stopped */
-	char *complaint;       /* what is wrong with the outputs; NULL */
+	struct buf failed; /* the command at which a bash script stopped */
+	char *complaint;   /* what is wrong with the outputs; NULL */
 	struct collect_output {
 		char *name;
 		size_t len;
 		struct buf value;
-	} *outputs;
+	} * outputs;
 	size_t n_outputs, cap_outputs, at;
 	bool complete;
 	void (*on_log)(void *arg, const char *data, size_t len);

@@ -86,13 +86,13 @@ static void none_close(struct runner *r)
 }
 
 const struct runner_ops none_runner = {
-	.api = RUNNER_API,
-	.name = "none",
-	.help = "runs nothing: a role that only orders others",
-	.batch_max = 1,
-	.check = none_check,
-	.open = none_open,
-	.close = none_close,
-	.run = none_run,
-	.cancel = none_cancel,
+        .api = RUNNER_API,
+        .name = "none",
+        .help = "runs nothing: a role that only orders others",
+        .batch_max = 1,
+        .check = none_check,
+        .open = none_open,
+        .close = none_close,
+        .run = none_run,
+        .cancel = none_cancel,
 };

@@ -92,7 +92,7 @@ static void on_packed(void *arg, const struct child_result *res)
 static int pack_begin(struct pack *p, const char *content_dir, struct err **err)
 {
 	const char *argv[] = {"tar", "--create", "--gzip", "--file", p->temp, "--directory", content_dir, "--owner=0", "--group=0", "--numeric-owner",
-		"--mode=u+rwX,go+rX,go-w", "--sort=name", ".", NULL};
+	        "--mode=u+rwX,go+rX,go-w", "--sort=name", ".", NULL};
 	struct child_spec spec = {.argv = argv, .timeout_ms = 300000, .done = on_packed, .arg = p};
 	return child_start(p->packer->host->loop, &spec, &p->child, err);
 }
@@ -100,8 +100,7 @@ static int pack_begin(struct pack *p, const char *content_dir, struct err **err)
 static void forget_oldest(struct packer *packer)
 {
 	struct pack *p, *next;
-	HASH_ITER(hh, packer->packs, p, next)
-	{
+	HASH_ITER (hh, packer->packs, p, next) {
 		if (HASH_COUNT(packer->packs) < KEPT_MAX)
 			return;
 		if (p->ready && !p->waits)
@@ -113,8 +112,7 @@ static void on_kick(uv_timer_t *timer)
 {
 	struct packer *packer = timer->data;
 	struct pack *p, *next;
-	HASH_ITER(hh, packer->packs, p, next)
-	{
+	HASH_ITER (hh, packer->packs, p, next) {
 		if (!p->ready || !p->waits)
 			continue;
 		answer(p, p->err);
@@ -123,8 +121,8 @@ static void on_kick(uv_timer_t *timer)
 	}
 }
 
-struct pack_wait *packer_want(struct packer *packer, const char *hash, const char *content_dir,
-	void (*done)(void *arg, const char *path, const struct err *err), void *arg)
+struct pack_wait *packer_want(
+        struct packer *packer, const char *hash, const char *content_dir, void (*done)(void *arg, const char *path, const struct err *err), void *arg)
 {
 	struct pack *p;
 	HASH_FIND_STR(packer->packs, hash, p);
@@ -180,8 +178,7 @@ static void free_handle(uv_handle_t *handle)
 void packer_close(struct packer *packer)
 {
 	struct pack *p, *next;
-	HASH_ITER(hh, packer->packs, p, next)
-	{
+	HASH_ITER (hh, packer->packs, p, next) {
 		HASH_DEL(packer->packs, p);
 		unlink(p->path);
 		if (p->child) {

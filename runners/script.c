@@ -19,8 +19,8 @@
 
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MAX_MS 5000
-#define STOP_MS 60000      /* to reach a node in order to stop a run there, or to read a result after its time */
-#define STARTING_MS 10000  /* from the mkdir on the node to the first word of the supervisor */
+#define STOP_MS 60000     /* to reach a node in order to stop a run there, or to read a result after its time */
+#define STARTING_MS 10000 /* from the mkdir on the node to the first word of the supervisor */
 
 enum step { STEP_START, STEP_PACK, STEP_SHIP, STEP_STOP, STEP_COLLECT };
 
@@ -31,12 +31,12 @@ struct script_run {
 	enum step step;
 	struct node_call call;
 	struct pack_wait *pack;
-	uv_timer_t again, limit;   /* the next try; the end of the run's time */
+	uv_timer_t again, limit; /* the next try; the end of the run's time */
 	int open_handles;
-	bool asked;                /* start went to the node once: it may have begun */
-	bool seen;                 /* it began for certain */
+	bool asked; /* start went to the node once: it may have begun */
+	bool seen;  /* it began for certain */
 	bool finished;
-	const char *stopping;      /* reason: "cancelled", "timeout" */
+	const char *stopping; /* reason: "cancelled", "timeout" */
 	int64_t give_up, starting_until, backoff_ms;
 	int log_fd, archive_fd;
 	int log_errno;
@@ -82,8 +82,11 @@ static void release(struct script_run *s)
 static void finish(struct script_run *s, enum run_result result, int exit_status, const char *why, json_t *outputs)
 {
 	struct run_item *item = s->item;
-	struct run_done done = {
-		.result = result, .exit_status = exit_status, .why = result == RUN_OK ? NULL : why, .outputs = outputs, .took_ms = s->collect.took_ms};
+	struct run_done done = {.result = result,
+	        .exit_status = exit_status,
+	        .why = result == RUN_OK ? NULL : why,
+	        .outputs = outputs,
+	        .took_ms = s->collect.took_ms};
 	s->finished = true;
 	item->priv = NULL;
 	release(s);
@@ -154,8 +157,8 @@ static void try_again(struct script_run *s, const struct ssh_result *res)
 	int64_t now = monotonic_ms();
 	if (!node_worth_retry(res->rc) || now >= s->give_up) {
 		if (s->stopping)
-			finish_why(s, RUN_UNREACHABLE, "%s, but it may still run there: %s", strcmp(s->stopping, "timeout") ? s->stopping : "its time is over",
-				err_msg(res->err));
+			finish_why(s, RUN_UNREACHABLE, "%s, but it may still run there: %s",
+			        strcmp(s->stopping, "timeout") ? s->stopping : "its time is over", err_msg(res->err));
 		else
 			finish_why(s, RUN_UNREACHABLE, "%s", err_msg(res->err));
 		return;
@@ -192,7 +195,8 @@ static void finish_collected(struct script_run *s)
 	_cleanup_buf_ struct buf why = {0}, line = {0};
 	_cleanup_free_ char *complaint = NULL;
 	if (s->log_errno)
-		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", s->item->number, s->item->run_dir, strerror(s->log_errno));
+		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", s->item->number, s->item->run_dir,
+		        strerror(s->log_errno));
 	if (c->reason[0]) {
 		bool timeout = !strcmp(c->reason, "timeout");
 		if (timeout) {
@@ -256,14 +260,15 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 	} else if (c->reason[0]) {
 		finish_collected(s);
 	} else {
-		finish_why(s, RUN_INTERRUPTED, "interrupted: it was started on '%s', and neither its process nor its result is left", s->item->target->name);
+		finish_why(s, RUN_INTERRUPTED, "interrupted: it was started on '%s', and neither its process nor its result is left",
+		        s->item->target->name);
 	}
 }
 
 static void step_collect(struct script_run *s)
 {
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number),
-			    *offset = xasprintf("%" PRId64, log_offset(s));
+	                    *offset = xasprintf("%" PRId64, log_offset(s));
 	const char *args[] = {s->r->host->owner, mounts, number, offset, NULL};
 	s->log_errno = 0;
 	collect_reset(&s->collect);
@@ -345,7 +350,7 @@ static void step_start(struct script_run *s)
 		s->supervisor = buf_detach(&b, NULL);
 	}
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, item->number),
-			    *size = xasprintf("%zu", strlen(s->supervisor)), *offset = xasprintf("%" PRId64, log_offset(s));
+	                    *size = xasprintf("%zu", strlen(s->supervisor)), *offset = xasprintf("%" PRId64, log_offset(s));
 	bool attach = item->attach_only || s->seen; /* what was seen once is never begun anew */
 	const char *args[] = {s->r->host->owner, mounts, number, item->content_hash, size, attach ? "1" : "0", offset, NULL};
 	s->answered = false;
@@ -389,7 +394,8 @@ static void ship_done(void *arg, const struct ssh_result *res, bool begun)
 	} else {
 		_cleanup_buf_ struct buf line = {0};
 		last_line(res->tail, strlen(res->tail), &line);
-		finish_why(s, RUN_FAILED, "cannot put the content of '%s' on '%s': %s", s->item->role, s->item->target->name, line.len ? buf_str(&line) : "no answer");
+		finish_why(s, RUN_FAILED, "cannot put the content of '%s' on '%s': %s", s->item->role, s->item->target->name,
+		        line.len ? buf_str(&line) : "no answer");
 	}
 }
 
@@ -568,13 +574,13 @@ static void script_close(struct runner *r)
 }
 
 const struct runner_ops script_runner = {
-	.api = RUNNER_API,
-	.name = "script",
-	.help = "runs the role's executable 'apply' on the node",
-	.batch_max = 1,
-	.check = script_check,
-	.open = script_open,
-	.close = script_close,
-	.run = script_run,
-	.cancel = script_cancel,
+        .api = RUNNER_API,
+        .name = "script",
+        .help = "runs the role's executable 'apply' on the node",
+        .batch_max = 1,
+        .check = script_check,
+        .open = script_open,
+        .close = script_close,
+        .run = script_run,
+        .cancel = script_cancel,
 };

@@ -77,7 +77,8 @@ static void add_params(struct buf *out, struct buf *notes, const json_t *params)
 			continue;
 		}
 		_cleanup_buf_ struct buf note = {0};
-		buf_addf(&note, "rebar: $%s is not set: %zu bytes are too long for the environment, read it from $REBAR_INPUTS", buf_str(&env_name), text.len);
+		buf_addf(&note, "rebar: $%s is not set: %zu bytes are too long for the environment, read it from $REBAR_INPUTS", buf_str(&env_name),
+		        text.len);
 		buf_adds(notes, "echo ");
 		sh_quote(notes, buf_str(&note));
 		buf_addc(notes, '\n');
@@ -97,33 +98,34 @@ void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 	buf_adds(out, node_supervisor_tools);
 	buf_addf(out, "C=$R/content/%s\n", item->content_hash);
 	buf_adds(out, "cd \"$D\" || exit 1\n"
-		      "echo \"$$ $(started_at $$)\" > pid.new && mv pid.new pid || exit 1\n"
-		      "hundredths; b=$u; echo $b > begin\n");
+	              "echo \"$$ $(started_at $$)\" > pid.new && mv pid.new pid || exit 1\n"
+	              "hundredths; b=$u; echo $b > begin\n");
 	/* JSON on one line cannot hold the delimiter on a line of its own */
 	buf_addf(out, "cat > inputs.json << 'REBAR_END'\n%s\nREBAR_END\n", inputs ? inputs : "{}");
 	if (bash)
-		/* Bash reads BASH_ENV before the script. Its ERR trap notes the command at which 'set -e' ends it; scripts that it starts get none of this. */
+		/* Bash reads BASH_ENV before the script. Its ERR trap notes the command at which 'set -e' ends it; scripts that it starts get none of
+		 * this. */
 		buf_adds(out, "cat > trap << REBAR_END\n"
-			      "unset BASH_ENV; set -E\n"
-			      "trap 'case \\$- in *e*) printf %s \"\\$BASH_COMMAND\" > $D/failed;; esac' ERR\n"
-			      "REBAR_END\n");
+		              "unset BASH_ENV; set -E\n"
+		              "trap 'case \\$- in *e*) printf %s \"\\$BASH_COMMAND\" > $D/failed;; esac' ERR\n"
+		              "REBAR_END\n");
 	buf_adds(out, "cp -Rp \"$C\" work || { echo 126 0 > status; exit 1; }\n"
-		      "(\n"
-		      "exec 9>&-\n"
-		      "umask 022\n"
-		      "cd work || exit 126\n");
+	              "(\n"
+	              "exec 9>&-\n"
+	              "umask 022\n"
+	              "cd work || exit 126\n");
 	buf_add(out, buf_str(&notes), notes.len);
 	buf_adds(out, "h=$(getent passwd 0 2>/dev/null | cut -d: -f6)\n"
-		      "exec env -i HOME=\"${h:-/root}\" PATH=\"$PATH\" LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive USER=root SHELL=/bin/sh \\\n"
-		      "\tREBAR_INPUTS=\"$D/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\"");
+	              "exec env -i HOME=\"${h:-/root}\" PATH=\"$PATH\" LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive USER=root SHELL=/bin/sh \\\n"
+	              "\tREBAR_INPUTS=\"$D/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\"");
 	if (bash)
 		buf_adds(out, " BASH_ENV=\"$D/trap\"");
 	buf_add(out, buf_str(&env), env.len);
 	buf_adds(out, " \\\n\t./apply\n)\n"
-		      "rc=$?\n"
-		      "hundredths\n"
-		      "rm -rf work\n"
-		      "echo $rc $((u - b)) > status.new && mv status.new status\n"
-		      "exec 9>&-\n"
-		      "prune > /dev/null 2>&1\n");
+	              "rc=$?\n"
+	              "hundredths\n"
+	              "rm -rf work\n"
+	              "echo $rc $((u - b)) > status.new && mv status.new status\n"
+	              "exec 9>&-\n"
+	              "prune > /dev/null 2>&1\n");
 }

@@ -173,7 +173,8 @@ static bool check_host_key(struct conn *c)
 	_cleanup_buf_ struct buf old = {0}, new = {0};
 	ssh_fingerprint(c->want_key, &old);
 	ssh_fingerprint(c->host_key, &new);
-	conn_fail(c, EKEYREJECTED, "the host key of '%s' (%s port %d) changed from %s to %s", c->name, c->address, c->port, buf_str(&old), buf_str(&new));
+	conn_fail(c, EKEYREJECTED, "the host key of '%s' (%s port %d) changed from %s to %s", c->name, c->address, c->port, buf_str(&old),
+	        buf_str(&new));
 	return false;
 }
 
@@ -231,7 +232,8 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 	if (c->state == CONN_DEAD)
 		conn_free(c);
 	else if (status || !res)
-		conn_fail(c, EHOSTUNREACH, "cannot find the address of '%s' ('%s'): %s", c->name, c->address, status ? uv_strerror(status) : "no answer");
+		conn_fail(c, EHOSTUNREACH, "cannot find the address of '%s' ('%s'): %s", c->name, c->address,
+		        status ? uv_strerror(status) : "no answer");
 	else
 		connect_to(c, res->ai_addr, res->ai_addrlen);
 	uv_freeaddrinfo(res);
@@ -294,8 +296,8 @@ static void begin_session(struct conn *c)
 	libssh2_session_set_blocking(c->session, 0);
 	/* curve25519 first: 1 ms of our CPU, against 80 ms with the server's own favourite */
 	libssh2_session_method_pref(c->session, LIBSSH2_METHOD_KEX,
-		"curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,"
-		"diffie-hellman-group-exchange-sha256,diffie-hellman-group16-sha512,diffie-hellman-group14-sha256");
+	        "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,"
+	        "diffie-hellman-group-exchange-sha256,diffie-hellman-group16-sha512,diffie-hellman-group14-sha256");
 	/* The kind we hold comes first: a server with several keys must show that one, or a good host looks like a changed one. */
 	_cleanup_buf_ struct buf kinds = {0};
 	if (c->want_key)
@@ -312,11 +314,11 @@ static void handshake_failed(struct conn *c)
 	libssh2_session_last_error(c->session, &msg, NULL, 0);
 	_cleanup_buf_ struct buf offered = {0};
 	if (ssh_offered_host_keys(c->hello.data, c->hello.len, &offered) && !strstr(buf_str(&offered), "ssh-ed25519") &&
-		!strstr(buf_str(&offered), "ecdsa-sha2-nistp")) {
+	        !strstr(buf_str(&offered), "ecdsa-sha2-nistp")) {
 		conn_fail(c, EINVAL,
-			"'%s' (%s port %d) has no host key of a kind that can be checked (it offers %s): make an ed25519 or ecdsa one there with "
-			"'ssh-keygen -A' and restart its sshd",
-			c->name, c->address, c->port, buf_str(&offered));
+		        "'%s' (%s port %d) has no host key of a kind that can be checked (it offers %s): make an ed25519 or ecdsa one there with "
+		        "'ssh-keygen -A' and restart its sshd",
+		        c->name, c->address, c->port, buf_str(&offered));
 		return;
 	}
 	conn_fail(c, ECONNRESET, "no ssh session with '%s' (%s port %d): %s", c->name, c->address, c->port, msg);
@@ -327,15 +329,16 @@ static void auth_failed(struct conn *c, int rc)
 	char *msg;
 	libssh2_session_last_error(c->session, &msg, NULL, 0);
 	if (rc == LIBSSH2_ERROR_FILE || rc == LIBSSH2_ERROR_METHOD_NOT_SUPPORTED) {
-		conn_fail(c, EINVAL, "cannot use '%s' to log in at '%s': %s (an ed25519 or ecdsa key without passphrase is needed)", c->key, c->name, msg);
+		conn_fail(c, EINVAL, "cannot use '%s' to log in at '%s': %s (an ed25519 or ecdsa key without passphrase is needed)", c->key, c->name,
+		        msg);
 		return;
 	}
 	if (rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_SEND) {
 		conn_fail(c, ECONNRESET, "'%s' (%s port %d) closed the connection during login", c->name, c->address, c->port);
 		return;
 	}
-	conn_fail(c, EACCES, "'%s' (%s port %d) refuses user '%s' with key '%s': put the key's .pub into that user's authorized_keys", c->name, c->address,
-		c->port, c->user, c->key);
+	conn_fail(c, EACCES, "'%s' (%s port %d) refuses user '%s' with key '%s': put the key's .pub into that user's authorized_keys", c->name,
+	        c->address, c->port, c->user, c->key);
 }
 
 static void set_ready(struct conn *c)
@@ -431,8 +434,9 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 		return;
 	if (status < 0) { /* libuv says EBADF for every POLLERR: the socket knows better */
 		int code = socket_error(c);
-		conn_fail(c, code ? code : ECONNRESET, "%s '%s' (%s port %d): %s", c->state == CONN_TCP ? "cannot connect to" : "lost the connection to",
-			c->name, c->address, c->port, code ? strerror(code) : "connection closed");
+		conn_fail(c, code ? code : ECONNRESET, "%s '%s' (%s port %d): %s",
+		        c->state == CONN_TCP ? "cannot connect to" : "lost the connection to", c->name, c->address, c->port,
+		        code ? strerror(code) : "connection closed");
 		return;
 	}
 	if (c->state == CONN_TCP) {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#define HANDSHAKES_MAX 64    /* at once: more only make each other miss their deadlines */
+#define HANDSHAKES_MAX 64 /* at once: more only make each other miss their deadlines */
 #define CONNECT_MS 30000
 #define TICK_MS 100
 
@@ -33,7 +33,8 @@ static void report(struct ssh_exec *e)
 		memmove(e->tail.data, e->tail.data + e->tail.len - 4096, 4097);
 		e->tail.len = 4096;
 	}
-	struct ssh_result res = {.rc = e->rc, .err = e->err, .sent = e->sent, .exit_status = e->exit_status, .tail = buf_str(&e->tail), .host_key = e->host_key};
+	struct ssh_result res = {
+	        .rc = e->rc, .err = e->err, .sent = e->sent, .exit_status = e->exit_status, .tail = buf_str(&e->tail), .host_key = e->host_key};
 	e->reported = true;
 	e->pool->waiting--;
 	e->done(e->arg, &res);
@@ -55,8 +56,7 @@ static void on_kick(uv_timer_t *timer)
 			break;
 	}
 	struct conn *c, *next;
-	HASH_ITER(hh, p->conns, c, next)
-	{
+	HASH_ITER (hh, p->conns, c, next) {
 		if (c->wants_pump)
 			conn_pump(c);
 		else if (c->state == CONN_WAITS && p->handshakes < HANDSHAKES_MAX) /* the table keeps the order of insertion */
@@ -87,7 +87,8 @@ static struct conn *conn_new(struct ssh_pool *p, const struct target *t)
 
 static bool conn_serves(const struct conn *c, const struct target *t)
 {
-	if (c->incarnation != t->incarnation || c->port != t->port || strcmp(c->address, t->address) || strcmp(c->user, t->user) || strcmp(c->key, t->key))
+	if (c->incarnation != t->incarnation || c->port != t->port || strcmp(c->address, t->address) || strcmp(c->user, t->user) ||
+	        strcmp(c->key, t->key))
 		return false;
 	const char *known = c->host_key ? c->host_key : c->want_key;
 	return !t->host_key || (known && ssh_same_key(known, t->host_key));
@@ -210,8 +211,7 @@ static void on_tick(uv_timer_t *timer)
 	struct ssh_pool *p = timer->data;
 	int64_t now = monotonic_ms();
 	struct conn *c, *next;
-	HASH_ITER(hh, p->conns, c, next)
-	{
+	HASH_ITER (hh, p->conns, c, next) {
 		check_deadlines(c, now);
 	}
 	if (!p->waiting)
@@ -246,8 +246,7 @@ void ssh_pool_close(struct ssh_pool *p)
 	if (!p)
 		return;
 	struct conn *c, *next;
-	HASH_ITER(hh, p->conns, c, next)
-	{
+	HASH_ITER (hh, p->conns, c, next) {
 		for (struct ssh_exec *e = c->execs; e; e = e->next)
 			if (!e->ended)
 				e->ended = e->reported = true;

@@ -13,24 +13,25 @@ struct ssh_exec;
 
 struct ssh_result {
 	/* 0: the command ran and ended. -EKEYREJECTED: other host key than target->host_key. -EACCES: the node refuses our key. -EINVAL: the key file
-	 * cannot be used, or the node offers no kind of host key we know. -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH...: worth another try. */
+	 * cannot be used, or the node offers no kind of host key we know. -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH...: worth another
+	 * try. */
 	int rc;
-	const struct err *err;   /* NULL when rc is 0 */
-	bool sent;               /* the command went to the node: it may have run there even if rc is not 0 */
-	int exit_status;         /* -1 if ended by a signal, or rc is not 0 */
-	const char *tail;        /* the last 4 KiB of stderr; never NULL */
-	const char *host_key;    /* what the node showed: "ssh-ed25519 AAAA..."; NULL if it never came to that */
+	const struct err *err; /* NULL when rc is 0 */
+	bool sent;             /* the command went to the node: it may have run there even if rc is not 0 */
+	int exit_status;       /* -1 if ended by a signal, or rc is not 0 */
+	const char *tail;      /* the last 4 KiB of stderr; never NULL */
+	const char *host_key;  /* what the node showed: "ssh-ed25519 AAAA..."; NULL if it never came to that */
 };
 
 struct ssh_exec_spec {
-	const struct target *target;   /* copied where needed */
-	const char *command;           /* for the user's login shell; copied */
-	const char *input;             /* bytes for stdin; copied. NULL and no read_input: end of file at once */
+	const struct target *target; /* copied where needed */
+	const char *command;         /* for the user's login shell; copied */
+	const char *input;           /* bytes for stdin; copied. NULL and no read_input: end of file at once */
 	size_t input_len;
-	ssize_t (*read_input)(void *arg, char *data, size_t len); /* instead of input: >0 bytes, 0 end, -errno fails the command */
+	ssize_t (*read_input)(void *arg, char *data, size_t len);   /* instead of input: >0 bytes, 0 end, -errno fails the command */
 	void (*on_stdout)(void *arg, const char *data, size_t len); /* NULL: dropped. May cancel its own command, nothing else of the pool */
-	int64_t connect_ms;            /* to have a connection that let us in; 0: 30 s */
-	int64_t timeout_ms;            /* from then on, for the command; 0: none */
+	int64_t connect_ms;                                         /* to have a connection that let us in; 0: 30 s */
+	int64_t timeout_ms;                                         /* from then on, for the command; 0: none */
 	void (*done)(void *arg, const struct ssh_result *res);
 	void *arg;
 };
