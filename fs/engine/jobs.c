@@ -309,12 +309,17 @@ void job_read(struct engine *e, void (*done)(void *arg), void *arg)
 	job_next(e);
 }
 
+static void next_effect(struct engine *e, void *arg)
+{
+	job_next(e);
+}
+
 void job_store(struct engine *e, struct write_request *w, const char *path)
 {
 	struct job *j = job_add(e);
 	j->write = w;
 	j->path = xstrdup(path);
-	job_next(e);
+	effect_add(e, next_effect, NULL); /* the caller holds the lock, and beginning takes it */
 }
 
 /* ---- settling ---- */
