@@ -117,7 +117,7 @@ int node_write(struct node_job *j, struct err **err);
 /* Reads a record back. -ENOENT: none. -EPERM: another owner's. */
 int node_read(const char *dir, const char *owner, struct node_job *ret, struct err **err);
 /* Starts it; it must not run. complaint as in cgroup_make(). */
-int node_start(const struct node_job *j, struct buf *complaint, struct err **err);
+int node_launch(const struct node_job *j, struct buf *complaint, struct err **err);
 /* The first process's id if it still is that process, else 0. */
 pid_t node_pid(const char *dir);
 /* Asks the init of a systemd node to power off (sshd nodes: ends it). */

@@ -201,7 +201,7 @@ static void start_worker(struct op *op)
 		op->recorded = true; /* the record is written, whatever comes now */
 	}
 	if (!node_pid(op->job.dir))
-		op->rc = node_start(&op->job, &op->note, &op->err);
+		op->rc = node_launch(&op->job, &op->note, &op->err);
 }
 
 static void started(struct op *op)

@@ -148,7 +148,7 @@ static int make_volumes(const struct node_job *j, struct err **err)
 	return 0;
 }
 
-int node_start(const struct node_job *j, struct buf *complaint, struct err **err)
+int node_launch(const struct node_job *j, struct buf *complaint, struct err **err)
 {
 	_cleanup_strlist_ struct strlist cgroups = {0}, detach = {0}, argv = {0}, env = {0};
 	_cleanup_free_ char *inner = NULL;
