@@ -141,7 +141,7 @@ static void check_setting(struct parse *p, struct doc *doc, const struct key_row
 		return;
 	if (row->type == VALUE_INT && (row->min || row->max))
 		mistake(p, doc, doc, s->line, err->code, "'%s' must be a whole number from %lld to %lld, not '%s'", s->key, (long long)row->min,
-			(long long)row->max, s->value);
+		        (long long)row->max, s->value);
 	else
 		mistake(p, doc, doc, s->line, err->code, "'%s'%s", s->key, predicate(err));
 	err_free(err);

@@ -58,7 +58,7 @@ void define_provider(struct parse *p, struct doc *doc)
 		for (; n < p->schema->n_providers && n < 32; n++)
 			names[n] = p->schema->providers[n].type;
 		mistake(p, doc, doc, doc_line(doc, "provider", "type"), EINVAL, "unknown provider type '%s'%s", def->type,
-			did_you_mean(hint, def->type, names, n));
+		        did_you_mean(hint, def->type, names, n));
 	}
 	def->image = xstrdup(text_of(doc, "provider", "image"));
 	def->max_parallel = number(doc, provider_keys, "provider", "max-parallel");
@@ -132,7 +132,7 @@ static void link_node_value(struct parse *p, struct doc *doc, struct all_node *p
 	err_free(err);
 	GROW(priv->values, priv->n_values, priv->cap_values);
 	priv->values[priv->n_values++] =
-		(struct def_value){xstrdup(role->name), xstrdup(s->key), xstrdup(s->value), NULL, xasprintf("%s:%d", doc->td->path, s->line)};
+	        (struct def_value){xstrdup(role->name), xstrdup(s->key), xstrdup(s->value), NULL, xasprintf("%s:%d", doc->td->path, s->line)};
 }
 
 static void link_node_heading(struct parse *p, struct doc *doc, const struct ini_heading *h)
@@ -155,7 +155,7 @@ void nodes_link(struct parse *p)
 		char hint[160];
 		if (def->provider && !parse_doc(p, DOC_PROVIDER, def->provider))
 			mistake(p, doc, doc, doc_line(doc, "node", "provider"), ENOENT, "there is no provider '%s'%s", def->provider,
-				suggest_doc(p, DOC_PROVIDER, def->provider, hint));
+			        suggest_doc(p, DOC_PROVIDER, def->provider, hint));
 		for (size_t j = 0; j < doc->ini.n_headings; j++)
 			link_node_heading(p, doc, &doc->ini.headings[j]);
 		for (size_t j = 0; j < doc->ini.settings.n; j++)
@@ -186,7 +186,8 @@ static bool is_ordered(enum value_type t)
 	return t == VALUE_INT || t == VALUE_SIZE || t == VALUE_DURATION || t == VALUE_FLOAT;
 }
 
-static void check_bound(struct parse *p, struct doc *doc, const char *section, const char *key, const struct def_param *q, char **bound, const char *min)
+static void check_bound(
+        struct parse *p, struct doc *doc, const char *section, const char *key, const struct def_param *q, char **bound, const char *min)
 {
 	struct err *err = NULL;
 	int line = doc_line(doc, section, key);
@@ -302,7 +303,8 @@ static void add_want(struct parse *p, struct doc *doc, int line, const char *tex
 			mistake(p, doc, doc, line, ELOOP, "'wants' makes a cycle: %s -> %s", def->name, def->name);
 	} else {
 		static const char *const words[] = {"nodes", "node", "facts"};
-		mistake(p, doc, doc, line, EINVAL, "'wants' takes nodes, node, facts.KEY and ROLE.KEY, not '%s'%s", text, did_you_mean(hint, text, words, 3));
+		mistake(p, doc, doc, line, EINVAL, "'wants' takes nodes, node, facts.KEY and ROLE.KEY, not '%s'%s", text,
+		        did_you_mean(hint, text, words, 3));
 		free(w->text);
 		return;
 	}
@@ -368,7 +370,8 @@ static void check_runner(struct parse *p, struct doc *doc, const struct schema_r
 	if (!def->runner)
 		mistake(p, doc, doc, heading_line(doc, "role"), EINVAL, "[role] has no 'runner': say %s", buf_str(&all));
 	else if (!runner)
-		mistake(p, doc, doc, doc_line(doc, "role", "runner"), EINVAL, "unknown runner '%s'%s", def->runner, did_you_mean(hint, def->runner, names, n));
+		mistake(p, doc, doc, doc_line(doc, "role", "runner"), EINVAL, "unknown runner '%s'%s", def->runner,
+		        did_you_mean(hint, def->runner, names, n));
 }
 
 void define_role(struct parse *p, struct doc *doc, struct all_role *priv)

@@ -40,14 +40,13 @@ static const char *value_of(const struct effective_item *item)
 	return item && *item->value ? item->value : NULL;
 }
 
-
 static const struct def_provider *link_provider(struct deploy *all, struct work *w, const struct effective_item *item)
 {
 	char hint[160];
 	struct doc *doc = parse_doc(all->p, DOC_PROVIDER, item->value);
 	if (!doc) {
 		mistake(all->p, w->doc, item->doc, item->line, ENOENT, "there is no provider '%s'%s", item->value,
-			suggest_doc(all->p, DOC_PROVIDER, item->value, hint));
+		        suggest_doc(all->p, DOC_PROVIDER, item->value, hint));
 		return NULL;
 	}
 	return doc->def;
@@ -61,7 +60,8 @@ static void group_provider(struct deploy *all, struct work *w, struct def_group 
 	if (value_of(item))
 		g->provider = link_provider(all, w, item);
 	else
-		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "group '%s' has no provider: say 'provider = NAME' in [deployment] or in [%s]", g->name, h->name);
+		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "group '%s' has no provider: say 'provider = NAME' in [deployment] or in [%s]",
+		        g->name, h->name);
 }
 
 static const struct schema_provider *type_of(const struct deploy *all, const struct def_provider *provider)
@@ -76,10 +76,12 @@ static void group_count(struct deploy *all, struct work *w, struct def_group *g,
 		g->count = 0; /* said at its line */
 	if (type && type->declared_only)
 		mistake(all->p, w->doc, count->doc, count->line, EINVAL,
-			"provider '%s' makes no machines (type %s): name declared ones, 'nodes = NAME, ...' instead of 'count'", g->provider->name, type->type);
+		        "provider '%s' makes no machines (type %s): name declared ones, 'nodes = NAME, ...' instead of 'count'", g->provider->name,
+		        type->type);
 	_cleanup_free_ char *last = xasprintf("%s-%s-%lld", w->def->name, g->name, (long long)g->count);
 	if (strlen(last) > 63)
-		mistake(all->p, w->doc, count->doc, count->line, ERANGE, "the node name '%s' is longer than 63 bytes: shorten the deployment's or the group's name", last);
+		mistake(all->p, w->doc, count->doc, count->line, ERANGE,
+		        "the node name '%s' is longer than 63 bytes: shorten the deployment's or the group's name", last);
 }
 
 static void group_node(struct deploy *all, struct work *w, struct def_group *g, const struct effective_item *item, const char *name)
@@ -92,10 +94,10 @@ static void group_node(struct deploy *all, struct work *w, struct def_group *g, 
 		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "'%s' cannot be a node: %s", name, err_msg(err));
 	else if (!node)
 		mistake(all->p, w->doc, item->doc, item->line, ENOENT, "node '%s' is not declared: nodes/%s/node.ini is not there%s", name, name,
-			suggest_doc(all->p, DOC_NODE, name, hint));
+		        suggest_doc(all->p, DOC_NODE, name, hint));
 	else if (node->provider && g->provider && strcmp(node->provider, g->provider->name))
-		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "node '%s' is of provider '%s' (%s:%d), group '%s' takes its nodes from '%s'", name,
-			node->provider, doc->td->path, doc_line(doc, "node", "provider"), g->name, g->provider->name);
+		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "node '%s' is of provider '%s' (%s:%d), group '%s' takes its nodes from '%s'",
+		        name, node->provider, doc->td->path, doc_line(doc, "node", "provider"), g->name, g->provider->name);
 	err_free(err);
 }
 
@@ -147,7 +149,8 @@ static void make_group(struct deploy *all, struct work *w, const struct effectiv
 	group_provider(all, w, g, h);
 	group_limits(g, &w->effective, h->name);
 	if (count && nodes)
-		mistake(all->p, w->doc, nodes->doc, nodes->line, EINVAL, "group '%s' has both 'count' (line %d) and 'nodes': say one", g->name, count->line);
+		mistake(all->p, w->doc, nodes->doc, nodes->line, EINVAL, "group '%s' has both 'count' (line %d) and 'nodes': say one", g->name,
+		        count->line);
 	if (nodes)
 		group_nodes(all, w, g, nodes);
 	else if (count)
@@ -185,7 +188,7 @@ static void add_roles(struct deploy *all, struct work *w, const char *section, s
 		struct doc *doc = parse_doc(all->p, DOC_ROLE, names.items[i]);
 		if (!doc) {
 			mistake(all->p, w->doc, item->doc, item->line, ENOENT, "there is no role '%s'%s", names.items[i],
-				suggest_doc(all->p, DOC_ROLE, names.items[i], hint));
+			        suggest_doc(all->p, DOC_ROLE, names.items[i], hint));
 			continue;
 		}
 		GROW(ret->items, ret->n, ret->cap);
@@ -235,10 +238,11 @@ static void check_conflicts(struct deploy *all, struct work *w, const struct def
 			if (i == j || !conflicts_with(a, b, &name))
 				continue;
 			if (!strcmp(name, b->name))
-				mistake(all->p, w->doc, doc, line, EINVAL, "roles '%s' and '%s' conflict, and both are on group '%s'", a->name, b->name, g->name);
+				mistake(all->p, w->doc, doc, line, EINVAL, "roles '%s' and '%s' conflict, and both are on group '%s'", a->name,
+				        b->name, g->name);
 			else
-				mistake(all->p, w->doc, doc, line, EINVAL, "role '%s' conflicts with '%s', which role '%s' on group '%s' provides", a->name, name,
-					b->name, g->name);
+				mistake(all->p, w->doc, doc, line, EINVAL, "role '%s' conflicts with '%s', which role '%s' on group '%s' provides",
+				        a->name, name, b->name, g->name);
 		}
 }
 
@@ -297,8 +301,8 @@ static void check_wants(struct deploy *all, struct work *w)
 			if (!maker || has_role(def->roles, def->n_roles, maker->def))
 				continue;
 			roles_line(w, NULL, &doc, &line);
-			mistake(all->p, w->doc, doc, line, EINVAL, "role '%s' wants '%s', but role '%s' is not used here: add it to 'roles'", def->roles[i]->name,
-				want->text, want->role);
+			mistake(all->p, w->doc, doc, line, EINVAL, "role '%s' wants '%s', but role '%s' is not used here: add it to 'roles'",
+			        def->roles[i]->name, want->text, want->role);
 		}
 }
 

@@ -34,7 +34,7 @@ struct work { /* one deployment */
 	struct place { /* parallel to def->groups: where its nodes are declared */
 		const struct doc *doc;
 		int line;
-	} *places;
+	} * places;
 };
 struct deploy {
 	struct parse *p;

@@ -54,8 +54,7 @@ const struct def_param *def_param_find(const struct def_role *r, const char *nam
 	return NULL;
 }
 
-static const struct def_value *find_value(
-	const struct def_value *values, size_t n, const char *role, const char *param, const char *group)
+static const struct def_value *find_value(const struct def_value *values, size_t n, const char *role, const char *param, const char *group)
 {
 	for (size_t i = n; i-- > 0;) {
 		const struct def_value *v = &values[i];
@@ -73,7 +72,7 @@ static const char *default_origin(const struct all *a, const struct def_role *ro
 }
 
 const char *desired_param(const struct desired *d, const struct def_deployment *dep, const struct def_role *role, const char *group, const char *node,
-	const struct def_param *param, const char **ret_origin)
+        const struct def_param *param, const char **ret_origin)
 {
 	const struct all *a = (const struct all *)d;
 	const struct def_value *v = NULL;

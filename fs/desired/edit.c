@@ -58,7 +58,8 @@ static void split_lines(struct edit *e)
 		if (l->parts.kind == INI_SECTION || l->parts.kind == INI_KEY)
 			in_key = l->parts.kind == INI_KEY;
 	}
-	e->eol = e->n && e->lines[0].next > e->lines[0].to && e->lines[0].to > e->lines[0].from && e->text[e->lines[0].to - 1] == '\r' ? "\r\n" : "\n";
+	e->eol =
+	        e->n && e->lines[0].next > e->lines[0].to && e->lines[0].to > e->lines[0].from && e->text[e->lines[0].to - 1] == '\r' ? "\r\n" : "\n";
 }
 
 static void find_places(struct edit *e, const char *section, const char *key)
@@ -89,7 +90,8 @@ static void copy(struct edit *e, size_t from, size_t to, struct buf *out)
 	buf_add(out, e->text + from, to - from);
 }
 
-/* The value behind what `column` bytes of the line are taken by; where it is too long for the reader, on indented lines, which it joins with one blank. */
+/* The value behind what `column` bytes of the line are taken by; where it is too long for the reader, on indented lines, which it joins with one
+ * blank. */
 static int write_value(const char *value, size_t column, size_t behind, const char *eol, struct buf *out, struct err **err)
 {
 	size_t room = column + behind < INI_LINE_MAX ? INI_LINE_MAX - column - behind : 0;
@@ -100,9 +102,9 @@ static int write_value(const char *value, size_t column, size_t behind, const ch
 			if (value[i] == ' ' && !strchr(" \t", value[i - 1]) && !strchr(" \t;#", value[i + 1]))
 				cut = i;
 		if (!cut)
-			return err_set(err, EINVAL,
-				"the value is too long: the line has room for %zu bytes of it, and %s", room,
-				behind ? "the comment behind it keeps it from going on in the next one" : "it can go on in the next one only after a single blank");
+			return err_set(err, EINVAL, "the value is too long: the line has room for %zu bytes of it, and %s", room,
+			        behind ? "the comment behind it keeps it from going on in the next one"
+			               : "it can go on in the next one only after a single blank");
 		buf_add(out, value, cut);
 		buf_adds(out, eol);
 		buf_addc(out, '\t');

@@ -111,7 +111,8 @@ static uint32_t be32(const unsigned char *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Any entry of a stage other than 0 in DIR/index (gitformat-index(5), versions 2 to 4; SHA-1 entries are 62 bytes before the name, SHA-256 ones 74). */
+/* Any entry of a stage other than 0 in DIR/index (gitformat-index(5), versions 2 to 4; SHA-1 entries are 62 bytes before the name, SHA-256 ones 74).
+ */
 static bool has_unmerged(const unsigned char *b, size_t len, size_t hash_len)
 {
 	if (len < 12 || memcmp(b, "DIRC", 4))
@@ -159,11 +160,11 @@ enum git_state git_state(const char *repo, const char **ret_what)
 	static const struct {
 		const char *file, *what;
 	} signs[] = {
-		{"MERGE_HEAD", "a merge"},
-		{"rebase-merge", "a rebase"},
-		{"rebase-apply", "a rebase"},
-		{"CHERRY_PICK_HEAD", "a cherry-pick"},
-		{"REVERT_HEAD", "a revert"},
+	        {"MERGE_HEAD", "a merge"},
+	        {"rebase-merge", "a rebase"},
+	        {"rebase-apply", "a rebase"},
+	        {"CHERRY_PICK_HEAD", "a cherry-pick"},
+	        {"REVERT_HEAD", "a revert"},
 	};
 	_cleanup_free_ char *common = NULL;
 	_cleanup_free_ char *git = git_dir(repo, &common);

@@ -103,7 +103,8 @@ static void parse_key(const char *s, size_t from, size_t to, struct ini_line *re
 	if (eq == to || s[eq] == ';') {
 		int shown = to - from > 40 ? 40 : (int)(to - from);
 		ret->kind = INI_BAD;
-		snprintf(ret->why, sizeof ret->why, "'%.*s' is neither [section] nor 'key = value' (a line that continues a value is indented)", shown, s + from);
+		snprintf(ret->why, sizeof ret->why, "'%.*s' is neither [section] nor 'key = value' (a line that continues a value is indented)",
+		        shown, s + from);
 		return;
 	}
 	ret->kind = INI_KEY;
@@ -134,7 +135,8 @@ void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *
 		ret->kind = INI_COMMENT;
 	else if (to > INI_LINE_MAX) {
 		ret->kind = INI_BAD;
-		snprintf(ret->why, sizeof ret->why, "the line has %zu bytes, at most %d are read: continue a long value on indented lines", to, INI_LINE_MAX);
+		snprintf(ret->why, sizeof ret->why, "the line has %zu bytes, at most %d are read: continue a long value on indented lines", to,
+		        INI_LINE_MAX);
 	} else if (in_key && from > 0) {
 		ret->kind = INI_MORE;
 		ret->value_from = from;
@@ -181,8 +183,8 @@ struct seen { /* "section\nkey" -> the line that set it */
 struct reading {
 	const char *text;
 	size_t len, pos;
-	int line;      /* of the line handed out last */
-	int key_line;  /* of the key the reader is in; 0: none */
+	int line;     /* of the line handed out last */
+	int key_line; /* of the key the reader is in; 0: none */
 	size_t key_indent;
 	bool in_key, in_section;
 	bool skip_more; /* the key above had a mistake: its continued lines are no keys and no mistakes of their own */
@@ -299,7 +301,7 @@ void ini_read(const char *text, size_t len, struct ini_doc *doc, ini_mistake_fn 
 	/* its result only repeats what the reader has seen: lines it would refuse never reach it */
 	ini_parse_stream(next_line, &r, on_value, &r);
 	struct seen *s, *tmp;
-	HASH_ITER(hh, r.seen, s, tmp) {
+	HASH_ITER (hh, r.seen, s, tmp) {
 		HASH_DEL(r.seen, s);
 		free(s->key);
 		free(s);

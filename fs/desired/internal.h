@@ -16,31 +16,31 @@ extern const struct doc_place doc_places[DOC_KINDS];
 
 struct tree_doc {
 	enum doc_kind kind;
-	char *name, *path;  /* "etcd", "roles/etcd/role.ini" */
-	char *text;         /* NULL: busy, or it could not be read */
+	char *name, *path; /* "etcd", "roles/etcd/role.ini" */
+	char *text;        /* NULL: busy, or it could not be read */
 	size_t len;
 	uid_t uid;
 	gid_t gid;
 	mode_t mode;
 	struct hash hash;
 	bool busy;
-	int code;           /* errno of what is wrong with the file, 0: nothing */
-	char *trouble;      /* ... as a sentence */
+	int code;      /* errno of what is wrong with the file, 0: nothing */
+	char *trouble; /* ... as a sentence */
 };
 struct tree_content {
-	char *role, *dir;   /* dir: absolute */
+	char *role, *dir; /* dir: absolute */
 	struct hash hash;
 	int code;
 	char *trouble, *trouble_path; /* path relative to the repo */
 };
-struct tree_trouble {   /* a directory that cannot be read */
+struct tree_trouble { /* a directory that cannot be read */
 	char *path, *text;
 	int code;
 };
 struct tree {
-	bool kept;          /* from the store: holds one deployment's closure and nothing else */
+	bool kept; /* from the store: holds one deployment's closure and nothing else */
 	char *commit;
-	struct tree_doc *docs;     /* sorted by kind, name */
+	struct tree_doc *docs; /* sorted by kind, name */
 	size_t n_docs, cap_docs;
 	struct tree_content *contents; /* sorted by role */
 	size_t n_contents, cap_contents;
@@ -58,10 +58,10 @@ bool name_ignored(const char *name);
 /* ---- role contents (scan.c) ---- */
 
 struct content_entry {
-	char *path;          /* relative to the role's directory */
-	char kind;           /* 'f', 'x' (a file with the x bit) or 'l' */
-	char *target;        /* 'l' */
-	struct hash hash;    /* of the bytes or the target */
+	char *path;       /* relative to the role's directory */
+	char kind;        /* 'f', 'x' (a file with the x bit) or 'l' */
+	char *target;     /* 'l' */
+	struct hash hash; /* of the bytes or the target */
 };
 struct content_list {
 	struct content_entry *entries; /* sorted by path */
@@ -82,7 +82,7 @@ int content_add_directory(struct content_store *c, const struct hash *h, const c
 
 /* ---- git (git.c) ---- */
 
-char *git_head(const char *repo);  /* 40 or 64 hex digits, NULL without git or commit; caller frees */
+char *git_head(const char *repo); /* 40 or 64 hex digits, NULL without git or commit; caller frees */
 /* The git directory of the work tree that repo is (in), and the one that holds refs; NULL without git; caller frees both. */
 char *git_dir(const char *repo, char **ret_common);
 char *git_head_ref(const char *gitdir); /* "refs/heads/main"; NULL: detached or none */
@@ -90,42 +90,43 @@ char *git_head_ref(const char *gitdir); /* "refs/heads/main"; NULL: detached or 
 /* ---- parsing ---- */
 
 struct parse;
-struct doc {             /* a document being understood */
+struct doc { /* a document being understood */
 	const struct tree_doc *td;
 	struct ini_doc ini;
-	void *def;           /* struct def_role... by td->kind */
-	bool malformed;      /* mistakes in its form: whoever builds on it is wrong too */
-	bool wrong;          /* any mistake */
-	char *first;         /* the first mistake, "FILE:LINE: message" */
+	void *def;      /* struct def_role... by td->kind */
+	bool malformed; /* mistakes in its form: whoever builds on it is wrong too */
+	bool wrong;     /* any mistake */
+	char *first;    /* the first mistake, "FILE:LINE: message" */
 	int first_line;
-	bool first_own;      /* it is in this very document */
+	bool first_own; /* it is in this very document */
 };
-struct all {             /* what a struct desired really is */
+struct all { /* what a struct desired really is */
 	struct desired d;
 	atomic_int refs;
-	struct all_node *nodes;   /* parallel to d.nodes */
-	struct all_role *roles;   /* parallel to d.roles */
-	struct strlist texts;     /* what the `problem` pointers point to */
+	struct all_node *nodes; /* parallel to d.nodes */
+	struct all_role *roles; /* parallel to d.roles */
+	struct strlist texts;   /* what the `problem` pointers point to */
 };
 struct all_node {
 	struct def_value *values; /* [params ROLE] of node.ini */
 	size_t n_values, cap_values;
 };
 struct all_role {
-	char **origins;           /* parallel to params: "roles/etcd/role.ini:7 (default)" */
+	char **origins; /* parallel to params: "roles/etcd/role.ini:7 (default)" */
 	int runner_line, requires_line, after_line, wants_line, conflicts_line;
 };
 struct parse {
 	const struct tree *t;
 	const struct desired_schema *schema;
 	struct all *all;
-	struct doc *docs;          /* parallel to t->docs */
+	struct doc *docs;                      /* parallel to t->docs */
 	size_t first[DOC_KINDS], n[DOC_KINDS]; /* of a kind: docs[first .. first + n) */
-	bool form;                 /* documents are being read one by one: mistakes are of form */
+	bool form;                             /* documents are being read one by one: mistakes are of form */
 	size_t cap_problems;
 };
 /* Records a mistake at a line of doc. It makes owner wrong, which is doc itself or a deployment that builds on it. */
-void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line, int code, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line, int code, const char *fmt, ...)
+        __attribute__((format(printf, 6, 7)));
 /* The same about any file. */
 void mistake_at(struct parse *p, struct doc *owner, const char *path, int line, int code, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* " (did you mean 'x'?)" or "" from names; the result is good until the next call with the same buffer. */
@@ -156,9 +157,9 @@ void define_role(struct parse *p, struct doc *doc, struct all_role *priv);
 void define_node(struct parse *p, struct doc *doc);
 void define_deployment(struct parse *p, struct doc *doc);
 /* After all documents were read one by one. */
-void roles_link(struct parse *p);                 /* references, cycles, the runner's own check */
-void nodes_link(struct parse *p);                 /* providers, parameters */
-void deployments_link(struct parse *p);           /* like, groups, roles, parameters; then nodes named twice */
+void roles_link(struct parse *p);       /* references, cycles, the runner's own check */
+void nodes_link(struct parse *p);       /* providers, parameters */
+void deployments_link(struct parse *p); /* like, groups, roles, parameters; then nodes named twice */
 
 /* ---- closures (closure.c) ---- */
 

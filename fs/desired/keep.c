@@ -23,7 +23,8 @@ static int keep_documents(const struct closure *docs, struct content_store *c, j
 		if (rc < 0)
 			return rc;
 		json_object_set_new(ret, d->path,
-			json_pack("{s:o, s:I, s:I, s:i}", "hash", hex_of(&d->hash), "uid", (json_int_t)d->uid, "gid", (json_int_t)d->gid, "mode", (int)d->mode));
+		        json_pack("{s:o, s:I, s:I, s:i}", "hash", hex_of(&d->hash), "uid", (json_int_t)d->uid, "gid", (json_int_t)d->gid, "mode",
+		                (int)d->mode));
 	}
 	return 0;
 }
@@ -35,7 +36,8 @@ static int keep_contents(const struct tree *t, const struct def_deployment *dep,
 		const struct tree_content *content = tree_content_find(t, r->name);
 		if (hash_is_zero(&r->content))
 			continue;
-		int rc = content ? content_add_directory(c, &r->content, content->dir, err) : err_set(err, EAGAIN, "the content of role '%s' is gone", r->name);
+		int rc = content ? content_add_directory(c, &r->content, content->dir, err)
+		                 : err_set(err, EAGAIN, "the content of role '%s' is gone", r->name);
 		if (rc < 0)
 			return rc;
 		json_object_set_new(ret, r->name, hex_of(&r->content));
@@ -44,7 +46,7 @@ static int keep_contents(const struct tree *t, const struct def_deployment *dep,
 }
 
 int desired_keep(const struct tree *t, const char *repo, const struct desired *d, const struct def_deployment *dep, struct content_store *c,
-	char **ret_manifest, struct err **err)
+        char **ret_manifest, struct err **err)
 {
 	if (!dep->valid || !tree_doc_find(t, DOC_DEPLOYMENT, dep->name))
 		return err_set(err, EINVAL, "deployment '%s' cannot be kept: %s", dep->name, dep->problem ? dep->problem : "it is not in this tree");
@@ -55,7 +57,8 @@ int desired_keep(const struct tree *t, const char *repo, const struct desired *d
 	if (!rc)
 		rc = keep_contents(t, dep, c, contents, err);
 	closure_release(&docs);
-	json_t *manifest = json_pack("{s:s, s:s?, s:o, s:o}", "deployment", dep->name, "commit", d->commit, "documents", documents, "contents", contents);
+	json_t *manifest =
+	        json_pack("{s:s, s:s?, s:o, s:o}", "deployment", dep->name, "commit", d->commit, "documents", documents, "contents", contents);
 	if (!rc)
 		*ret_manifest = json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS);
 	json_decref(manifest);
@@ -131,12 +134,8 @@ int tree_read_kept(const struct content_store *c, const char *manifest, struct t
 	int rc = 0;
 	t->kept = true;
 	t->commit = xstrdup(commit);
-	json_object_foreach(json_object_get(root, "documents"), key, v)
-		if (!rc)
-			rc = read_document(c, t, key, v, err);
-	json_object_foreach(json_object_get(root, "contents"), key, v)
-		if (!rc)
-			rc = find_content(c, t, key, v, err);
+	json_object_foreach(json_object_get(root, "documents"), key, v) if (!rc) rc = read_document(c, t, key, v, err);
+	json_object_foreach(json_object_get(root, "contents"), key, v) if (!rc) rc = find_content(c, t, key, v, err);
 	json_decref(root);
 	if (rc < 0) {
 		tree_free(t);

@@ -107,7 +107,7 @@ static void find_parent(struct deploy *all, struct work *w)
 		return;
 	}
 	mistake(all->p, w->doc, w->doc, like->line, ENOENT, "'like' names deployment '%s', which is not there%s", like->value,
-		suggest_doc(all->p, DOC_DEPLOYMENT, like->value, hint));
+	        suggest_doc(all->p, DOC_DEPLOYMENT, like->value, hint));
 	w->doc->malformed = true;
 }
 

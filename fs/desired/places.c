@@ -16,8 +16,9 @@ struct claim {
 static void tell(struct deploy *all, struct work *w, size_t group, const char *name, const struct work *other, size_t other_group)
 {
 	const struct place *here = &w->places[group], *there = &other->places[other_group];
-	mistake(all->p, w->doc, here->doc, here->line, EINVAL, "node '%s' is in two places: in group '%s' of deployment '%s', and in group '%s' of deployment '%s' (%s:%d)",
-		name, w->def->groups[group].name, w->def->name, other->def->groups[other_group].name, other->def->name, there->doc->td->path, there->line);
+	mistake(all->p, w->doc, here->doc, here->line, EINVAL,
+	        "node '%s' is in two places: in group '%s' of deployment '%s', and in group '%s' of deployment '%s' (%s:%d)", name,
+	        w->def->groups[group].name, w->def->name, other->def->groups[other_group].name, other->def->name, there->doc->td->path, there->line);
 }
 
 /* false: somebody else has it, and both were told. */
@@ -52,8 +53,8 @@ static void claim_counted(struct deploy *all, struct claim **claims, struct work
 			return; /* said at its line */
 		const struct doc *doc = parse_doc(all->p, DOC_NODE, name);
 		if (doc) {
-			mistake(all->p, w->doc, here->doc, here->line, EINVAL, "node '%s' is in two places: made by 'count' for group '%s', and declared in %s", name,
-				g->name, doc->td->path);
+			mistake(all->p, w->doc, here->doc, here->line, EINVAL,
+			        "node '%s' is in two places: made by 'count' for group '%s', and declared in %s", name, g->name, doc->td->path);
 			return;
 		}
 		if (!claim(all, claims, w, group, name))
@@ -75,7 +76,7 @@ void places_check(struct deploy *all)
 				claim_counted(all, &claims, w, j);
 		}
 	}
-	HASH_ITER(hh, claims, c, tmp) {
+	HASH_ITER (hh, claims, c, tmp) {
 		HASH_DEL(claims, c);
 		free(c);
 	}

@@ -9,7 +9,8 @@
 #include <time.h>
 #include <uthash.h>
 
-/* A file that changed within this time before it was read may change again without a new time stamp (git calls such an entry racy): it is not remembered. */
+/* A file that changed within this time before it was read may change again without a new time stamp (git calls such an entry racy): it is not
+ * remembered. */
 #define RACY_NS 1000000000LL
 
 struct cache_key {
@@ -42,7 +43,7 @@ void hash_cache_sweep(struct hash_cache *c)
 	struct cache_entry *e, *tmp;
 	if (!c)
 		return;
-	HASH_ITER(hh, c->entries, e, tmp) {
+	HASH_ITER (hh, c->entries, e, tmp) {
 		if (!e->used)
 			cache_remove(c, e);
 		else
@@ -55,7 +56,7 @@ void hash_cache_free(struct hash_cache *c)
 	struct cache_entry *e, *tmp;
 	if (!c)
 		return;
-	HASH_ITER(hh, c->entries, e, tmp)
+	HASH_ITER (hh, c->entries, e, tmp)
 		cache_remove(c, e);
 	free(c);
 }
@@ -193,7 +194,9 @@ static int scan_entry(struct scan *s, int dirfd, const char *prefix, const char 
 	if (!S_ISDIR(st.st_mode)) {
 		s->bad = path;
 		return err_set(s->err, EINVAL, "'%s' is a %s: only files, directories and links can be content", path,
-			S_ISSOCK(st.st_mode) ? "socket" : S_ISFIFO(st.st_mode) ? "pipe" : "device");
+		        S_ISSOCK(st.st_mode)   ? "socket"
+		        : S_ISFIFO(st.st_mode) ? "pipe"
+		                               : "device");
 	}
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)

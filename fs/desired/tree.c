@@ -12,10 +12,10 @@
 #define DOC_MAX (256 * 1024)
 
 const struct doc_place doc_places[DOC_KINDS] = {
-	[DOC_PROVIDER] = {"providers", "provider.ini"},
-	[DOC_ROLE] = {"roles", "role.ini"},
-	[DOC_NODE] = {"nodes", "node.ini"},
-	[DOC_DEPLOYMENT] = {"deployments", "deployment.ini"},
+        [DOC_PROVIDER] = {"providers", "provider.ini"},
+        [DOC_ROLE] = {"roles", "role.ini"},
+        [DOC_NODE] = {"nodes", "node.ini"},
+        [DOC_DEPLOYMENT] = {"deployments", "deployment.ini"},
 };
 
 bool name_ignored(const char *name)

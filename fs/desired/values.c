@@ -54,13 +54,13 @@ static void check_heading(struct deploy *all, struct work *w, const struct effec
 		return;
 	if (words.n == 3 && !(g = def_group_find(def, words.items[2] + 1)))
 		mistake(all->p, w->doc, h->doc, h->line, ENOENT, "there is no group '%s' in this deployment%s", words.items[2] + 1,
-			suggest_group(def, words.items[2] + 1, hint));
+		        suggest_group(def, words.items[2] + 1, hint));
 	else if (!in_list(def->roles, def->n_roles, role))
 		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "role '%s' is not used in this deployment%s", role,
-			suggest_used(def->roles, def->n_roles, role, hint));
+		        suggest_used(def->roles, def->n_roles, role, hint));
 	else if (g && !in_list(g->roles, g->n_roles, role))
 		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "role '%s' is not on the nodes of group '%s'%s", role, g->name,
-			suggest_used(g->roles, g->n_roles, role, hint));
+		        suggest_used(g->roles, g->n_roles, role, hint));
 }
 
 static void add_value(struct deploy *all, struct work *w, const struct effective_item *item)
@@ -79,18 +79,19 @@ static void add_value(struct deploy *all, struct work *w, const struct effective
 		return;
 	if (!param) {
 		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "role '%s' has no parameter '%s'%s", role->name, item->key,
-			suggest_param(role, item->key, hint));
+		        suggest_param(role, item->key, hint));
 		return;
 	}
 	if (param_check(param, item->value, &err) < 0)
 		mistake(all->p, w->doc, item->doc, item->line, err->code, "parameter '%s' of role '%s'%s", item->key, role->name, predicate(err));
 	err_free(err);
 	def->values[def->n_values++] = (struct def_value){xstrdup(role->name), xstrdup(item->key), xstrdup(item->value),
-		words.n == 3 ? xstrdup(words.items[2] + 1) : NULL, xasprintf("%s:%d", item->doc->td->path, item->line)};
+	        words.n == 3 ? xstrdup(words.items[2] + 1) : NULL, xasprintf("%s:%d", item->doc->td->path, item->line)};
 }
 
 /* Has every node of the group a value of its own? */
-static bool nodes_have_value(const struct parse *p, const struct def_deployment *def, const struct def_group *g, const struct def_role *r, const struct def_param *q)
+static bool nodes_have_value(
+        const struct parse *p, const struct def_deployment *def, const struct def_group *g, const struct def_role *r, const struct def_param *q)
 {
 	for (size_t i = 0; i < g->nodes.n; i++)
 		if (!desired_param(&p->all->d, def, r, g->name, g->nodes.items[i], q, NULL))
@@ -112,8 +113,8 @@ static void require_value(struct deploy *all, struct work *w, const struct def_g
 		line = roles->line;
 	if (!line)
 		line = heading_line(w->doc, "deployment");
-	mistake(all->p, w->doc, w->doc, line, EINVAL, "parameter '%s' of role '%s' has no default and is not set for group '%s': set it under [%s]", q->name,
-		r->name, g->name, section);
+	mistake(all->p, w->doc, w->doc, line, EINVAL, "parameter '%s' of role '%s' has no default and is not set for group '%s': set it under [%s]",
+	        q->name, r->name, g->name, section);
 }
 
 void values_link(struct deploy *all, struct work *w)

@@ -40,8 +40,10 @@ static int watch_failed(struct watch *w, const char *path, struct err **err)
 	struct buf limit = {0};
 	int code = errno;
 	if (code == ENOSPC && !file_read(AT_FDCWD, "/proc/sys/fs/inotify/max_user_watches", 64, &limit, NULL))
-		err_set(err, code, "cannot watch '%s': fs.inotify.max_user_watches is %.*s, all in use: raise it with 'sysctl fs.inotify.max_user_watches=524288'",
-			path, (int)strcspn(buf_str(&limit), "\n"), buf_str(&limit));
+		err_set(err, code,
+		        "cannot watch '%s': fs.inotify.max_user_watches is %.*s, all in use: raise it with 'sysctl "
+		        "fs.inotify.max_user_watches=524288'",
+		        path, (int)strcspn(buf_str(&limit), "\n"), buf_str(&limit));
 	else
 		err_errno(err, code, "cannot watch '%s'", path);
 	buf_release(&limit);
@@ -133,7 +135,7 @@ static int scan(struct watch *w, struct err **err)
 	int rc = add_tree(w, w->repo, true, 0, err);
 	if (!rc)
 		rc = add_git(w, err);
-	HASH_ITER(hh, w->dirs, d, tmp)
+	HASH_ITER (hh, w->dirs, d, tmp)
 		if (d->pass != w->pass) {
 			inotify_rm_watch(w->fd, d->wd);
 			drop_dir(w, d);
@@ -156,7 +158,8 @@ static void scan_again(struct watch *w)
 
 static bool matters_in_git(const char *name)
 {
-	static const char *const names[] = {"HEAD", "index", "index.lock", "packed-refs", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"};
+	static const char *const names[] = {
+	        "HEAD", "index", "index.lock", "packed-refs", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
 			return true;
@@ -174,7 +177,8 @@ static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_e
 	if (e->mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF) && e->mask & ~(IN_ISDIR | IN_ATTRIB | IN_MODIFY | IN_CLOSE_WRITE))
 		w->rescan = true;
 	/* a link to a role's directory came or went */
-	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) && !strncmp(d->path, w->repo, strlen(w->repo)) && !strcmp(d->path + strlen(w->repo), "/roles"))
+	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) && !strncmp(d->path, w->repo, strlen(w->repo)) &&
+	        !strcmp(d->path + strlen(w->repo), "/roles"))
 		w->rescan = true;
 	return true;
 }
@@ -235,7 +239,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 static void free_watch(struct watch *w)
 {
 	struct dir *d, *tmp;
-	HASH_ITER(hh, w->dirs, d, tmp)
+	HASH_ITER (hh, w->dirs, d, tmp)
 		drop_dir(w, d);
 	close(w->fd);
 	free(w->repo);
@@ -259,7 +263,10 @@ int watch_open(uv_loop_t *loop, const char *repo, void (*changed)(void *arg), vo
 {
 	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (fd < 0 && errno == EMFILE)
-		return err_set(err, EMFILE, "cannot watch '%s': all of fs.inotify.max_user_instances are in use: raise it with 'sysctl fs.inotify.max_user_instances=8192'", repo);
+		return err_set(err, EMFILE,
+		        "cannot watch '%s': all of fs.inotify.max_user_instances are in use: raise it with 'sysctl "
+		        "fs.inotify.max_user_instances=8192'",
+		        repo);
 	if (fd < 0)
 		return err_errno(err, errno, "cannot watch '%s'", repo);
 	struct watch *w = xcalloc(1, sizeof *w);

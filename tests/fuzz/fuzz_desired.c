@@ -6,7 +6,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct key_row container_keys[] = {{"container", "boot", VALUE_ENUM, .values = "systemd,sshd"}, {"image *", "suite", VALUE_STRING}, {NULL}};
+static const struct key_row container_keys[] = {
+        {"container", "boot", VALUE_ENUM, .values = "systemd,sshd"}, {"image *", "suite", VALUE_STRING}, {NULL}};
 static const struct key_row ssh_node_keys[] = {{"node", "port", VALUE_INT, .min = 1, .max = 65535}, {NULL}};
 static const struct key_row ansible_keys[] = {{"role", "become", VALUE_BOOL}, {NULL}};
 static const struct schema_provider providers[] = {{"container", false, false, container_keys, NULL}, {"ssh", true, true, NULL, ssh_node_keys}};
@@ -63,7 +64,8 @@ static void check_deployment(const struct desired *d, const struct def_deploymen
 		for (size_t j = 0; j < g->n_roles; j++) {
 			assert(!dep->valid || g->roles[j]->valid);
 			for (size_t k = 0; k < g->roles[j]->n_params; k++) {
-				const char *value = desired_param(d, dep, g->roles[j], g->name, g->nodes.n ? g->nodes.items[0] : NULL, &g->roles[j]->params[k], NULL);
+				const char *value = desired_param(
+				        d, dep, g->roles[j], g->name, g->nodes.n ? g->nodes.items[0] : NULL, &g->roles[j]->params[k], NULL);
 				assert(!dep->valid || value);
 			}
 		}

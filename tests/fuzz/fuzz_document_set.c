@@ -1,5 +1,5 @@
-/* The first three lines are section, key and value ("-": unset), the rest is the document. What is set reads back, the rest reads as before, comments stay, and
- * setting it again changes nothing. */
+/* The first three lines are section, key and value ("-": unset), the rest is the document. What is set reads back, the rest reads as before, comments
+ * stay, and setting it again changes nothing. */
 #include "fs/base/mem.h"
 #include "fs/desired/desired.h"
 #include "fs/desired/ini.h"

@@ -15,12 +15,13 @@
 static char repo[64], store_dir[64];
 
 static const struct key_row container_keys[] = {
-	{"container", "boot", VALUE_ENUM, .dflt = "systemd", .values = "systemd,sshd"},
-	{"image *", "suite", VALUE_STRING},
-	{"image *", "packages", VALUE_LIST},
-	{NULL},
+        {"container", "boot", VALUE_ENUM, .dflt = "systemd", .values = "systemd,sshd"},
+        {"image *", "suite", VALUE_STRING},
+        {"image *", "packages", VALUE_LIST},
+        {NULL},
 };
-static const struct key_row ssh_keys[] = {{"ssh", "user", VALUE_STRING, .dflt = "root"}, {"ssh", "port", VALUE_INT, .dflt = "22", .min = 1, .max = 65535}, {NULL}};
+static const struct key_row ssh_keys[] = {
+        {"ssh", "user", VALUE_STRING, .dflt = "root"}, {"ssh", "port", VALUE_INT, .dflt = "22", .min = 1, .max = 65535}, {NULL}};
 static const struct key_row ssh_node_keys[] = {{"node", "user", VALUE_STRING}, {"node", "port", VALUE_INT, .min = 1, .max = 65535}, {NULL}};
 static const struct key_row fake_keys[] = {{"fake", "create-delay", VALUE_DURATION}, {"fake", "failure-rate", VALUE_FLOAT}, {NULL}};
 static const struct key_row ansible_keys[] = {{"role", "become", VALUE_BOOL, .dflt = "yes"}, {"role", "playbook", VALUE_STRING}, {NULL}};
@@ -42,9 +43,9 @@ static int ansible_check(const char *dir, const struct settings *settings, struc
 }
 
 static const struct schema_provider test_providers[] = {
-	{"container", false, false, container_keys, NULL},
-	{"ssh", true, true, ssh_keys, ssh_node_keys},
-	{"fake", false, false, fake_keys, NULL},
+        {"container", false, false, container_keys, NULL},
+        {"ssh", true, true, ssh_keys, ssh_node_keys},
+        {"fake", false, false, fake_keys, NULL},
 };
 static const struct schema_runner test_runners[] = {{"script", NULL, script_check}, {"ansible", ansible_keys, ansible_check}, {"none", NULL, NULL}};
 static const struct desired_schema schema = {test_providers, 3, test_runners, 3};
@@ -98,9 +99,11 @@ static inline void put_etcd(void)
 {
 	put("providers/laptop/provider.ini", "[provider]\ntype = container\nmax-parallel = 4\nimage = debian-12\n");
 	put("roles/base/role.ini", "[role]\nrunner = none\n");
-	put("roles/etcd/role.ini", "[role]\nrunner = script\nrequires = base\nwants = nodes\ntimeout = 10m\nretries = 3\n\n[param quorum]\ntype = int\ndefault = 3\nmin = 1\nmax = 9\n");
+	put("roles/etcd/role.ini", "[role]\nrunner = script\nrequires = base\nwants = nodes\ntimeout = 10m\nretries = 3\n\n[param quorum]\ntype = "
+	                           "int\ndefault = 3\nmin = 1\nmax = 9\n");
 	put_script("roles/etcd/apply", "#!/bin/sh\n");
-	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\nroles = base\n\n[nodes db]\ncount = 3\nmemory = 512M\ncpus = 1.5\nmax-down = 1\nroles = etcd\n\n[params etcd]\nquorum = 5\n");
+	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\nroles = base\n\n[nodes db]\ncount = 3\nmemory = 512M\ncpus = "
+	                                       "1.5\nmax-down = 1\nroles = etcd\n\n[params etcd]\nquorum = 5\n");
 }
 
 static inline struct tree *read_tree_opt(const struct tree_options *opt)

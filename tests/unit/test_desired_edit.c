@@ -26,7 +26,7 @@ static void refuse(const char *text, const char *section, const char *key, const
 Test(document_set, a_value_and_nothing_else)
 {
 	set("; top\n\n[nodes db]\n  count=3   ; three\n# more\nmemory :  512M\t\n\n[x]\ncount = 1\n", "nodes db", "count", "5",
-		"; top\n\n[nodes db]\n  count=5   ; three\n# more\nmemory :  512M\t\n\n[x]\ncount = 1\n");
+	        "; top\n\n[nodes db]\n  count=5   ; three\n# more\nmemory :  512M\t\n\n[x]\ncount = 1\n");
 	set("[nodes db]\ncount=3\nmemory :  512M\t\n", "nodes db", "memory", "1G", "[nodes db]\ncount=3\nmemory :  1G\t\n");
 	set("[nodes db]\r\ncount = 3\r\n\r\n", "nodes db", "count", "10", "[nodes db]\r\ncount = 10\r\n\r\n");
 	set("[ nodes   db ]\ncount = 3", "nodes db", "count", "4", "[ nodes   db ]\ncount = 4");
@@ -105,11 +105,14 @@ Test(document_set, what_a_document_cannot_hold)
 	refuse(doc, "a", "b", "1 ;2", "a value cannot have a ';' at its beginning or behind a blank: the reader takes it for a comment");
 	refuse(doc, "a", "b", ";2", "a value cannot have a ';' at its beginning or behind a blank: the reader takes it for a comment");
 	refuse("[a]\nnonsense\n", "a", "b", "1",
-		"the document has a mistake in line 2: 'nonsense' is neither [section] nor 'key = value' (a line that continues a value is indented)");
+	        "the document has a mistake in line 2: 'nonsense' is neither [section] nor 'key = value' (a line that continues a value is "
+	        "indented)");
 	_cleanup_free_ char *longer = xcalloc(1, 300);
 	memset(longer, 'x', 196);
-	refuse("[a]\n", "a", "b", longer, "the value is too long: the line has room for 195 bytes of it, and it can go on in the next one only after a single blank");
-	refuse(doc, "a", "b", longer, "the value is too long: the line has room for 189 bytes of it, and the comment behind it keeps it from going on in the next one");
+	refuse("[a]\n", "a", "b", longer,
+	        "the value is too long: the line has room for 195 bytes of it, and it can go on in the next one only after a single blank");
+	refuse(doc, "a", "b", longer,
+	        "the value is too long: the line has room for 189 bytes of it, and the comment behind it keeps it from going on in the next one");
 	struct buf out = {0};
 	cr_expect_eq(document_set(doc, strlen(doc), "a", "b", "\x01", &out, NULL), -EINVAL);
 	cr_expect_eq(document_set(doc, strlen(doc), "a", "b", "\xff", &out, NULL), -EINVAL);
@@ -168,7 +171,8 @@ Test(node_set, refuse)
 	refuse_set("n[1-]", EINVAL, "'n[1-]' is not a node set: a range has a number of at most 9 digits on both sides, [01-03]");
 	refuse_set("n[3-1]", EINVAL, "'n[3-1]' is not a node set: a range runs from the smaller number to the larger");
 	refuse_set("n[1;2]", EINVAL, "'n[1;2]' is not a node set: between [ and ] stand numbers and ranges, [01-03,7]");
-	refuse_set("n[1234567890]", EINVAL, "'n[1234567890]' is not a node set: between [ and ] stand numbers of at most 9 digits and ranges, [01-03,7]");
+	refuse_set("n[1234567890]", EINVAL,
+	        "'n[1234567890]' is not a node set: between [ and ] stand numbers of at most 9 digits and ranges, [01-03,7]");
 	refuse_set("n[1-999999999]", ERANGE, "'n[1-999999999]' makes more than 100000 names");
 	refuse_set("n[1-99999][1-99999]", ERANGE, "'n[1-99999][1-99999]' makes more than 100000 names");
 }

@@ -76,8 +76,8 @@ Test(desired_git, states)
 	expect_state(GIT_QUIET, NULL);
 	put(".git/index.lock", "");
 	expect_state(GIT_LOCKED, "a git command that holds index.lock");
-	static const char *const signs[][2] = {{".git/MERGE_HEAD", "a merge"}, {".git/rebase-merge/done", "a rebase"}, {".git/rebase-apply/next", "a rebase"},
-		{".git/CHERRY_PICK_HEAD", "a cherry-pick"}, {".git/REVERT_HEAD", "a revert"}};
+	static const char *const signs[][2] = {{".git/MERGE_HEAD", "a merge"}, {".git/rebase-merge/done", "a rebase"},
+	        {".git/rebase-apply/next", "a rebase"}, {".git/CHERRY_PICK_HEAD", "a cherry-pick"}, {".git/REVERT_HEAD", "a revert"}};
 	for (size_t i = 0; i < 5; i++) {
 		put(signs[i][0], COMMIT "\n");
 		expect_state(GIT_MERGING, signs[i][1]);
@@ -122,7 +122,8 @@ static void put_index(int version, size_t n, const char *const *names, const int
 
 Test(desired_git, unmerged_paths)
 {
-	static const char *const names[] = {"deployments/etcd/deployment.ini", "deployments/qa/deployment.ini", "roles/etcd/apply", "roles/etcd/apply"};
+	static const char *const names[] = {
+	        "deployments/etcd/deployment.ini", "deployments/qa/deployment.ini", "roles/etcd/apply", "roles/etcd/apply"};
 	static const int clean[] = {0, 0, 0, 0}, unmerged[] = {0, 0, 2, 3};
 	make_git();
 	for (int version = 2; version <= 4; version++) {

@@ -299,7 +299,8 @@ Test(desired_keep, only_what_is_valid)
 	struct err *err = NULL;
 	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\nrolls = x\n");
 	cr_expect_null(keep("etcd", -EINVAL, &err));
-	cr_expect_str_eq(err_msg(err), "deployment 'etcd' cannot be kept: deployments/etcd/deployment.ini:3: unknown key 'rolls' in [deployment] (did you mean 'roles'?)");
+	cr_expect_str_eq(err_msg(err),
+	        "deployment 'etcd' cannot be kept: deployments/etcd/deployment.ini:3: unknown key 'rolls' in [deployment] (did you mean 'roles'?)");
 	err_free(err);
 }
 
@@ -309,7 +310,8 @@ Test(desired_keep, what_is_missing_or_damaged_in_the_store)
 	struct desired *d = parse();
 	struct tree *t = NULL;
 	struct err *err = NULL;
-	_cleanup_free_ char *doc = content_path(store, &desired_role(d, "etcd")->src.hash), *dir = content_path(store, &desired_role(d, "etcd")->content);
+	_cleanup_free_ char *doc = content_path(store, &desired_role(d, "etcd")->src.hash),
+	                    *dir = content_path(store, &desired_role(d, "etcd")->content);
 	int fd = open(doc, O_WRONLY | O_TRUNC | O_CLOEXEC);
 	cr_assert_geq(fd, 0);
 	close(fd);

@@ -36,9 +36,10 @@ Test(desired_parse, example)
 Test(desired_parse, role_keys)
 {
 	put_etcd();
-	put("roles/etcd/role.ini",
-		"[role]\nrunner = script\nrequires = base\nafter = base\nwants = nodes, node, facts.memory, base.version\nprovides = kv\nconflicts = base2\n"
-		"once = yes\nserial = 2\ntimeout = 90s\nretries = 7\nbackoff = 250ms\n[param quorum]\ntype = int\nmin = 1\n[output leader]\nttl = 1h\nsecret = yes\nhelp = who leads\n");
+	put("roles/etcd/role.ini", "[role]\nrunner = script\nrequires = base\nafter = base\nwants = nodes, node, facts.memory, "
+	                           "base.version\nprovides = kv\nconflicts = base2\n"
+	                           "once = yes\nserial = 2\ntimeout = 90s\nretries = 7\nbackoff = 250ms\n[param quorum]\ntype = int\nmin = "
+	                           "1\n[output leader]\nttl = 1h\nsecret = yes\nhelp = who leads\n");
 	put("roles/base/role.ini", "[role]\nrunner = none\n[output version]\n");
 	put("roles/base2/role.ini", "[role]\nrunner = none\n");
 	struct desired *d = parse();
@@ -87,8 +88,8 @@ Test(desired_parse, defaults_of_a_role)
 Test(desired_parse, layout_of_a_document)
 {
 	put_etcd();
-	put("deployments/etcd/deployment.ini",
-		"\xef\xbb\xbf; a comment\r\n[deployment]\r\n\tprovider: laptop ; behind\r\n# another\r\nroles = base,\r\n\r\n; between\r\n    etcd\r\n[ nodes   db ]\r\ncount=3\r\n\r\n[params etcd]\r\nquorum = 4");
+	put("deployments/etcd/deployment.ini", "\xef\xbb\xbf; a comment\r\n[deployment]\r\n\tprovider: laptop ; behind\r\n# another\r\nroles = "
+	                                       "base,\r\n\r\n; between\r\n    etcd\r\n[ nodes   db ]\r\ncount=3\r\n\r\n[params etcd]\r\nquorum = 4");
 	struct desired *d = parse();
 	const struct def_deployment *dep = valid_deployment(d, "etcd");
 	cr_expect_str_eq(settings_get(&dep->own, "deployment", "roles"), "base, etcd");
@@ -117,7 +118,8 @@ Test(desired_parse, nodes_by_name)
 	for (int i = 1; i <= 3; i++) {
 		char path[64];
 		snprintf(path, sizeof path, "nodes/r1-0%d/node.ini", i);
-		put(path, i == 2 ? "[node]\naddress = 10.0.0.2\nport = 2222\nlabels = rack=1, ssd\n" : "[node]\nprovider = dc1\naddress = 10.0.0.1\n");
+		put(path,
+		        i == 2 ? "[node]\naddress = 10.0.0.2\nport = 2222\nlabels = rack=1, ssd\n" : "[node]\nprovider = dc1\naddress = 10.0.0.1\n");
 	}
 	put("deployments/etcd-prod/deployment.ini", "[deployment]\nlike = etcd\nprovider = dc1\n[nodes db]\nnodes = r1-[01-03]\n");
 	struct desired *d = parse();
@@ -159,7 +161,7 @@ Test(desired_parse, like_goes_key_by_key_over_many)
 {
 	put_etcd();
 	put("deployments/etcd/deployment.ini",
-		"[deployment]\nprovider = laptop\nroles = base\n[nodes db]\ncount = 3\nmemory = 512M\nroles = etcd\n[params etcd]\nquorum = 5\n");
+	        "[deployment]\nprovider = laptop\nroles = base\n[nodes db]\ncount = 3\nmemory = 512M\nroles = etcd\n[params etcd]\nquorum = 5\n");
 	put("deployments/qa/deployment.ini", "[deployment]\nlike = etcd\n[nodes db]\nmemory = 1G\n[nodes web]\ncount = 2\n");
 	put("deployments/prod/deployment.ini", "[deployment]\nlike = qa\nmax-destroy = 4\n[nodes db]\ncount = 7\n[params etcd @db]\nquorum = 7\n");
 	struct desired *d = parse();
@@ -193,7 +195,7 @@ Test(desired_parse, parameters_and_origins)
 	put("nodes/n1/node.ini", "[node]\nprovider = dc1\naddress = 10.0.0.1\n[params etcd]\nquorum = 9\n");
 	put("nodes/n2/node.ini", "[node]\nprovider = dc1\naddress = 10.0.0.2\n");
 	put("deployments/e/deployment.ini",
-		"[deployment]\nprovider = dc1\nroles = etcd\n[nodes a]\nnodes = n1\n[nodes b]\nnodes = n2\n[params etcd @a]\nquorum = 7\n");
+	        "[deployment]\nprovider = dc1\nroles = etcd\n[nodes a]\nnodes = n1\n[nodes b]\nnodes = n2\n[params etcd @a]\nquorum = 7\n");
 	put("deployments/qa/deployment.ini", "[deployment]\nlike = etcd\n");
 	struct desired *d = parse();
 	const struct def_role *r = desired_role(d, "etcd");
@@ -215,7 +217,8 @@ Test(desired_parse, parameters_and_origins)
 Test(desired_parse, secrets_stand_for_any_type)
 {
 	put_etcd();
-	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\nroles = etcd\n[nodes db]\ncount = 1\n[params etcd]\nquorum = secret:q\n");
+	put("deployments/etcd/deployment.ini",
+	        "[deployment]\nprovider = laptop\nroles = etcd\n[nodes db]\ncount = 1\n[params etcd]\nquorum = secret:q\n");
 	expect_problems("");
 }
 
@@ -339,7 +342,8 @@ Test(desired_parse, overlay_and_busy)
 	cr_expect_eq(valid_deployment(d, "new")->groups[0].count, 4);
 	cr_expect_eq(valid_deployment(d, "etcd")->groups[0].count, 3);
 	desired_unref(d);
-	static const char *const cases[] = {"deployments/etcd/deployment.ini", "roles/base/role.ini", "roles/etcd/apply", "providers/laptop/provider.ini"};
+	static const char *const cases[] = {
+	        "deployments/etcd/deployment.ini", "roles/base/role.ini", "roles/etcd/apply", "providers/laptop/provider.ini"};
 	for (size_t i = 0; i < 4; i++) {
 		const char *busy[] = {cases[i], NULL};
 		opt = (struct tree_options){.busy = busy};

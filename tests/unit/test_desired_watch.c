@@ -120,7 +120,8 @@ Test(desired_watch, a_directory_moved_out)
 
 Test(desired_watch, a_role_behind_a_link)
 {
-	_cleanup_free_ char *target = path_join(store_dir, "shared/tasks"), *link = at("roles/shared"), *file = path_join(store_dir, "shared/tasks/main.yml");
+	_cleanup_free_ char *target = path_join(store_dir, "shared/tasks"), *link = at("roles/shared"),
+	                    *file = path_join(store_dir, "shared/tasks/main.yml");
 	cr_assert_eq(dir_make_all(target, 0755, NULL), 0);
 	*strrchr(target, '/') = 0;
 	cr_assert_eq(symlink(target, link), 0);
