@@ -270,7 +270,7 @@ static int load(struct provider *p, struct err **err)
 	}
 	HASH_ITER (hh, p->machines, m, tmp)
 		add_line(&compact, m);
-	bool same = compact.len == old.len && (!old.len || !memcmp(compact.data, old.data, old.len));
+	bool same = compact.len == old.len && !memcmp(buf_str(&compact), buf_str(&old), old.len);
 	if (!same && (rc = file_write_atomic(AT_FDCWD, p->path, buf_str(&compact), compact.len, 0600, err)) < 0)
 		return rc;
 	p->fd = open(p->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
