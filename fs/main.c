@@ -19,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <uv.h>
 
 enum { EXIT_TROUBLE = 1, EXIT_USAGE = 2 };
@@ -194,15 +195,23 @@ static int run_quiet(const char *const *argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* Opening asks the daemon; stat() may be answered for a second more by what the kernel remembers. */
+static bool is_dead(const char *mountpoint)
+{
+	int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOTCONN || errno == ECONNABORTED;
+	close(fd);
+	return false;
+}
+
 /* What a daemon that was killed leaves behind: every access says ENOTCONN until somebody unmounts it. */
 static int clear_stale(const char *mountpoint, struct err **err)
 {
-	struct stat st;
-	if (stat(mountpoint, &st) == 0 || errno != ENOTCONN)
-		return 0;
 	const char *const argv[] = {"fusermount3", "-uz", "--", mountpoint, NULL};
-	if (umount2(mountpoint, MNT_DETACH) < 0 && run_quiet(argv) != 0)
-		return err_set(err, EBUSY, "a dead mount is on '%s' and cannot be removed: try 'fusermount3 -uz %s'", mountpoint, mountpoint);
+	while (is_dead(mountpoint))
+		if (umount2(mountpoint, MNT_DETACH) < 0 && run_quiet(argv) != 0)
+			return err_set(err, EBUSY, "a dead mount is on '%s' and cannot be removed: try 'fusermount3 -uz %s'", mountpoint, mountpoint);
 	return 0;
 }
 
@@ -238,9 +247,18 @@ static int find_paths(const struct options *o, struct paths *p, struct err **err
 	return 0;
 }
 
+static int check_state(const struct paths *p, struct err **err)
+{
+	if (!is_within(p->state, p->repo) && !is_within(p->state, p->mountpoint))
+		return 0;
+	return err_set(err, EINVAL, "the state directory '%s' is inside the repo or the mount: choose another with -o state=DIR", p->state);
+}
+
 static int make_dirs(struct paths *p, struct err **err)
 {
-	int rc = dir_make_all(p->state, 0700, err);
+	int rc = check_state(p, err);
+	if (!rc)
+		rc = dir_make_all(p->state, 0700, err);
 	if (!rc)
 		rc = dir_make_all(p->cache, 0755, err);
 	if (rc)
@@ -250,9 +268,7 @@ static int make_dirs(struct paths *p, struct err **err)
 		free(p->state);
 		p->state = real;
 	}
-	if (is_within(p->state, p->repo) || is_within(p->state, p->mountpoint))
-		return err_set(err, EINVAL, "the state directory '%s' is inside the repo or the mount: choose another with -o state=DIR", p->state);
-	return 0;
+	return check_state(p, err); /* again: it may have been behind a link */
 }
 
 static void release_paths(struct paths *p)
@@ -263,31 +279,49 @@ static void release_paths(struct paths *p)
 	free(p->cache);
 }
 
-/* One daemon per state directory. The lock goes with the process, however it ends; the number in the file is for the sentence only. */
+#define LOCK_PATIENCE_MS 500
+#define LOCK_PATIENCE_ENDING_MS 30000
+
+/* The lock goes with the process, however it ends; what is in the file is for the sentence, and for who mounts again right after an unmount: the
+ * daemon before may still be writing things down. */
+static void sign_lock(int fd, const char *what)
+{
+	_cleanup_free_ char *text = xasprintf("%d%s\n", getpid(), what);
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
+		log_msg(LOG_WARN, "cannot write the lock file: %s", strerror(errno));
+}
+
+static void read_lock(int fd, char *text, size_t size)
+{
+	ssize_t n = pread(fd, text, size - 1, 0);
+	text[n > 0 ? n : 0] = 0;
+	text[strcspn(text, "\n")] = 0;
+}
+
+/* One daemon per state directory. */
 static int lock_state(const char *state, int *ret_fd, struct err **err)
 {
 	_cleanup_free_ char *path = path_join(state, "lock");
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_errno(err, errno, "cannot open '%s'", path);
-	char pid[24] = "";
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	char holder[64] = "";
+	int64_t began = monotonic_ms();
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		int code = errno;
-		ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
-		pid[n > 0 ? n : 0] = 0;
-		pid[strcspn(pid, "\n")] = 0;
+		read_lock(fd, holder, sizeof holder);
+		int64_t patience = strstr(holder, "ending") ? LOCK_PATIENCE_ENDING_MS : LOCK_PATIENCE_MS;
+		if (code == EWOULDBLOCK && monotonic_ms() - began < patience) {
+			nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+			continue;
+		}
 		close(fd);
 		if (code == EWOULDBLOCK)
-			return err_set(
-			        err, EBUSY, "the state directory '%s' is in use by process %s: unmount that one first", state, *pid ? pid : "?");
+			return err_set(err, EBUSY, "the state directory '%s' is in use by process %s: unmount that one first", state,
+			        *holder ? holder : "?");
 		return err_errno(err, code, "cannot lock '%s'", path);
 	}
-	int n = snprintf(pid, sizeof pid, "%d\n", getpid());
-	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n) {
-		int code = errno;
-		close(fd);
-		return err_errno(err, code, "cannot write '%s'", path);
-	}
+	sign_lock(fd, "");
 	*ret_fd = fd;
 	return 0;
 }
@@ -374,7 +408,6 @@ static void block_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR2);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	sigaction(SIGPIPE, &ignore, NULL);
@@ -466,6 +499,7 @@ static int serve(struct daemon *d)
 	rc = view_run(d->view, &err);
 	if (rc)
 		log_msg(LOG_ERROR, "%s", err_msg(err));
+	sign_lock(d->lock, " (ending)");
 	engine_stop(d->engine);
 	view_unmount(d->view);
 	log_msg(LOG_INFO, "'%s' is unmounted", d->paths->mountpoint);

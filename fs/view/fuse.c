@@ -6,7 +6,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define IDLE_THREADS 10
@@ -345,6 +349,15 @@ int view_open(const struct view_options *opt, struct view **ret, struct err **er
 	return 0;
 }
 
+static int mount_id(const char *path, uint64_t *ret)
+{
+	struct statx st;
+	if (statx(AT_FDCWD, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_MNT_ID, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
+		return -ENODATA;
+	*ret = st.stx_mnt_id;
+	return 0;
+}
+
 int view_mount(struct view *v, struct err **err)
 {
 	if (fuse_session_mount(v->session, v->mountpoint) < 0)
@@ -352,23 +365,47 @@ int view_mount(struct view *v, struct err **err)
 	v->mounted = true;
 	/* A child that kept it would keep the mount alive after us. */
 	fcntl(fuse_session_fd(v->session), F_SETFD, FD_CLOEXEC);
+	if (mount_id(v->mountpoint, &v->mount_id) < 0)
+		v->mount_id = 0;
 	return 0;
 }
 
 /* ---- ending ---- */
 
-struct watcher { /* of signals */
+struct watcher { /* of signals and of the mount table */
 	struct view *v;
 	pthread_t loop;
-	sigset_t signals;
+	int signals, mounts, stop; /* signalfd, /proc/self/mountinfo, eventfd */
 	_Atomic bool ended;
 };
 
-static void *watch_signals(void *arg)
+/* Each line of mountinfo begins with the mount's id. */
+static bool is_mounted(uint64_t id)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	size_t cap = 0;
+	bool found = !f;
+	while (!found && getline(&line, &cap, f) > 0)
+		found = strtoull(line, NULL, 10) == id;
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* After 'fusermount3 -uz' the kernel says nothing as long as somebody has a file open in what was the mount, and a blocked reader would have it open
+ * for ever. But the mount table changes, and poll(2) tells. */
+static void *watch_end(void *arg)
 {
 	struct watcher *w = arg;
-	int sig;
-	sigwait(&w->signals, &sig);
+	struct pollfd fds[] = {{w->signals, POLLIN, 0}, {w->stop, POLLIN, 0}, {w->mounts, POLLPRI, 0}};
+	bool end = false;
+	while (!end) {
+		if (poll(fds, w->mounts >= 0 ? 3 : 2, -1) < 0 && errno != EINTR)
+			break;
+		end = fds[0].revents || fds[1].revents || (fds[2].revents && !is_mounted(w->v->mount_id));
+	}
 	if (!w->ended)
 		fuse_session_exit(w->v->session);
 	/* libfuse looks at the flag and then waits for a semaphore; a signal that comes in between is lost, so one is not enough. */
@@ -383,31 +420,47 @@ static void wake(int sig)
 {
 }
 
+static int watcher_start(struct watcher *w, pthread_t *ret, struct err **err)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	struct sigaction act = {.sa_handler = wake};
+	sigaction(SIGUSR1, &act, NULL);
+	w->signals = signalfd(-1, &set, SFD_CLOEXEC);
+	w->stop = eventfd(0, EFD_CLOEXEC);
+	w->mounts = w->v->mount_id ? open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) : -1;
+	int rc = w->signals < 0 || w->stop < 0 ? errno : pthread_create(ret, NULL, watch_end, w);
+	return rc ? err_errno(err, rc, "cannot watch for signals") : 0;
+}
+
+static void watcher_stop(struct watcher *w, pthread_t thread)
+{
+	w->ended = true;
+	eventfd_write(w->stop, 1);
+	pthread_join(thread, NULL);
+	close(w->signals);
+	close(w->stop);
+	if (w->mounts >= 0)
+		close(w->mounts);
+}
+
 int view_run(struct view *v, struct err **err)
 {
 	struct watcher w = {.v = v, .loop = pthread_self()};
-	sigemptyset(&w.signals);
-	sigaddset(&w.signals, SIGTERM);
-	sigaddset(&w.signals, SIGINT);
-	sigaddset(&w.signals, SIGHUP);
-	sigaddset(&w.signals, SIGUSR2);
-	pthread_sigmask(SIG_BLOCK, &w.signals, NULL);
-	struct sigaction act = {.sa_handler = wake};
-	sigaction(SIGUSR1, &act, NULL);
 	pthread_t thread;
-	int rc = pthread_create(&thread, NULL, watch_signals, &w);
+	int rc = watcher_start(&w, &thread, err);
 	if (rc)
-		return err_errno(err, rc, "cannot start a thread");
-
+		return rc;
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	rc = fuse_session_loop_mt(v->session, config);
 	fuse_loop_cfg_destroy(config);
-
-	w.ended = true;
-	pthread_kill(thread, SIGUSR2);
-	pthread_join(thread, NULL);
+	watcher_stop(&w, thread);
 	fuse_session_exit(v->session); /* the loop reset it; replies to a mount that is gone are no news */
 	streams_fail(v);
 	return rc < 0 ? err_errno(err, -rc, "the mount on '%s' broke", v->mountpoint) : 0;

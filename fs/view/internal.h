@@ -13,6 +13,7 @@ struct view {
 	struct fuse_session *session;
 	const char *repo, *mountpoint, *state_dir;
 	bool mounted;
+	uint64_t mount_id; /* as in /proc/self/mountinfo; 0: not known */
 	struct names *names;
 	struct owner repo_owner;       /* who owns what no document stands behind */
 	struct repo *desired;          /* repo.c */

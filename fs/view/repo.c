@@ -60,7 +60,7 @@ static char *path_under(const char *repo, const char *path)
 	return xstrdup(path[n] ? path + n + 1 : "");
 }
 
-char *repo_path(struct view *v, const struct repo_inode *i)
+static char *repo_path(struct view *v, const struct repo_inode *i)
 {
 	char link[FD_PATH], path[PATH_MAX];
 	repo_fd_path(i, link);
@@ -76,17 +76,32 @@ char *repo_path(struct view *v, const struct repo_inode *i)
 	return path_under(v->repo, path);
 }
 
-char *repo_path_of(struct view *v, const struct repo_inode *dir, const char *name)
+static bool is_gits(const char *path)
 {
-	_cleanup_free_ char *parent = repo_path(v, dir);
-	if (!parent)
+	return !strncmp(path, ".git", 4) && (!path[4] || path[4] == '/');
+}
+
+char *document_path(struct view *v, const struct repo_inode *i)
+{
+	char *path = repo_path(v, i);
+	if (path && is_gits(path)) {
+		free(path);
+		return NULL;
+	}
+	return path;
+}
+
+char *document_path_of(struct view *v, const struct repo_inode *dir, const char *name)
+{
+	_cleanup_free_ char *parent = document_path(v, dir);
+	if (!parent || (!*parent && is_gits(name)))
 		return NULL;
 	return *parent ? xasprintf("%s/%s", parent, name) : xstrdup(name);
 }
 
 void repo_changed(struct view *v, const struct repo_inode *dir, const char *name)
 {
-	_cleanup_free_ char *path = repo_path_of(v, dir, name);
+	_cleanup_free_ char *path = document_path_of(v, dir, name);
 	if (path)
 		engine_document_changed(v->engine, path);
 }

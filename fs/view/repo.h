@@ -31,9 +31,10 @@ int repo_entry(struct view *v, struct repo_inode *parent, const char *name, stru
 void repo_told(struct repo_inode *i, const struct stat *st);
 #define FD_PATH 32
 void repo_fd_path(const struct repo_inode *i, char path[FD_PATH]); /* /proc/self/fd/N */
-/* Path relative to the repo of an inode, or of a name in a directory; caller frees. NULL: outside, or it has none any more. */
-char *repo_path(struct view *v, const struct repo_inode *i);
-char *repo_path_of(struct view *v, const struct repo_inode *dir, const char *name);
+/* Path relative to the repo of an inode, or of a name in a directory; caller frees. NULL: outside, or it has none any more, or it is git's own: those
+ * files are no documents, and the engine has its own eye on the few that matter. */
+char *document_path(struct view *v, const struct repo_inode *i);
+char *document_path_of(struct view *v, const struct repo_inode *dir, const char *name);
 void repo_changed(struct view *v, const struct repo_inode *dir, const char *name);
 /* Files made by the daemon belong to the caller; in a setgid directory the group stays the directory's. */
 int repo_give(fuse_req_t req, const struct repo_inode *parent, int dirfd, const char *name, mode_t mode);

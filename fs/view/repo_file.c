@@ -4,9 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 struct repo_file {
 	struct repo_inode *inode;
@@ -70,7 +68,7 @@ void repo_open_file(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_
 	char link[FD_PATH];
 	repo_fd_path(i, link);
 	/* Before the open: it may truncate, and nobody is to read the document half written. */
-	char *path = writes(fi->flags) ? repo_path(v, i) : NULL;
+	char *path = writes(fi->flags) ? document_path(v, i) : NULL;
 	if (path)
 		engine_document_opened(v->engine, path);
 	int fd = open(link, (fi->flags & ~(O_NOFOLLOW | O_DIRECT | O_CREAT | O_EXCL)) | O_CLOEXEC | O_NONBLOCK);
@@ -111,7 +109,7 @@ static int create_new(struct view *v, fuse_req_t req, struct repo_inode *dir, co
 void repo_create(struct view *v, fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct repo_inode *dir = repo_inode(v, parent);
-	char *path = repo_path_of(v, dir, name);
+	char *path = document_path_of(v, dir, name);
 	if (path)
 		engine_document_opened(v->engine, path);
 	struct fuse_entry_param e;
@@ -260,7 +258,7 @@ void repo_setattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct stat *a
 		return;
 	}
 	if (which & (FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
-		_cleanup_free_ char *path = repo_path(v, i);
+		_cleanup_free_ char *path = document_path(v, i);
 		if (path)
 			engine_document_changed(v->engine, path);
 	}

@@ -86,6 +86,8 @@ static void refuse(struct view *v, fuse_req_t req, const struct place *p, const 
 	const char *section = names_first(v->names, p->name), *key = names_second(v->names, p->name);
 	struct refusal r = {.at = now_ms(), .who = caller_name(fuse_req_ctx(req)), .why = xstrdup(why)};
 	r.file = p->name ? xasprintf("desired/%s/%s", section, key) : xstrdup(e->name);
+	for (char *c = r.file; p->name && *c; c++)
+		*c = *c == ' ' ? '.' : *c;
 	struct refused *it;
 	pthread_mutex_lock(&v->refusals->lock);
 	HASH_FIND(hh, v->refusals->by_object, &ino, sizeof ino, it);

@@ -19,8 +19,8 @@ struct view_options {
 /* Makes the session. Nothing is mounted yet, no thread runs. All strings must outlive the view. */
 int view_open(const struct view_options *opt, struct view **ret, struct err **err);
 int view_mount(struct view *v, struct err **err);
-/* Serves until the mount goes away or SIGTERM, SIGINT or SIGHUP comes to the calling thread (the only one that may have them unblocked).
- * Readers that are blocked then get an error before this returns. The engine must run. */
+/* Serves until the mount goes away or SIGTERM, SIGINT or SIGHUP comes to the process: all threads must have them blocked. Readers that are blocked
+ * then get an error before this returns. The engine must run. */
 int view_run(struct view *v, struct err **err);
 /* After engine_stop: replies that the engine still owed were sent by then. */
 void view_unmount(struct view *v);
