@@ -263,6 +263,12 @@ list() {
 
 # ---- machines made outside rebarfs: for the ssh provider ----
 
+# For tests of ssh machines, before in_own_network: there is a tree with these packages, from wherever.
+make_root_tree_if_needed() {
+	(root_tree "${ROOT_TREE_PROGRAMS[@]}" >/dev/null 2>&1) || make_root_tree "$@"
+}
+ROOT_TREE_PROGRAMS=()
+
 # root_tree PROGRAM...: prints a directory with a Debian root tree that holds sshd and these programs. Trees that the container provider has cached are as good
 # as any; else one is made from packages of these names, once.
 root_tree() {
@@ -396,4 +402,75 @@ on() {
 	local number=$1
 	shift
 	ssh -F "$T/ssh_config" "10.77.0.$number" "$@"
+}
+
+# ---- documents ----
+
+# document PATH: standard input becomes this document of the repo
+document() {
+	mkdir -p "$(dirname "$REPO/$1")"
+	cat >"$REPO/$1"
+}
+
+# fake_repo COUNT [LINE OF [fake]...]: a deployment 'd' of simulated nodes d-n-1..COUNT with the roles 'base' and 'app', which requires it
+fake_repo() {
+	local count=$1
+	shift
+	{
+		printf '[provider]\ntype = fake\nmax-parallel = 200\n[fake]\n'
+		printf '%s\n' "$@"
+	} | document providers/sim/provider.ini
+	printf '[role]\nrunner = none\nretries = 8\nbackoff = 100ms\n[param size]\ntype = int\ndefault = 3\nmin = 1\nmax = 100\nhelp = of something\n' | document roles/base/role.ini
+	printf '[role]\nrunner = none\nrequires = base\nretries = 8\nbackoff = 100ms\n[output key]\nhelp = a value\n' | document roles/app/role.ini
+	document deployments/d/deployment.ini <<-EOF
+		; a deployment of simulated nodes
+		[deployment]
+		provider = sim
+
+		[nodes n]
+		count = $count   ; how many
+		roles = app
+
+		[params base]
+		size = 5
+	EOF
+}
+
+# states GLOB: how many of which, "3000 active"
+states() {
+	# shellcheck disable=SC2086
+	cat $1 | sort | uniq -c | awk '{ printf "%s%d %s", NR > 1 ? ", " : "", $1, $2 } END { print "" }'
+}
+
+# ssh_repo NODE=ADDRESS...: a deployment 's' on those machines with the role 'slow', a script that takes 4 s and counts how often it was begun
+ssh_repo() {
+	local node
+	document providers/machines/provider.ini <<-EOF
+		[provider]
+		type = ssh
+		[ssh]
+		key = $T/id
+	EOF
+	for node; do
+		printf '[node]\nprovider = machines\naddress = %s\n' "${node#*=}" | document "nodes/${node%%=*}/node.ini"
+	done
+	printf '[role]\nrunner = script\ntimeout = 1m\nretries = 1\nbackoff = 1s\n[output answer]\nhelp = a number\n' | document roles/slow/role.ini
+	document roles/slow/apply <<-'EOF'
+		#!/bin/sh
+		set -eu
+		echo begun >>/root/ran
+		echo "now it begins"
+		for second in 1 2 3 4; do sleep 1; echo "second $second"; done
+		echo 42 >"$REBAR_OUTPUTS/answer"
+		echo ended >>/root/ran
+		echo "now it ends"
+	EOF
+	chmod +x "$REPO/roles/slow/apply"
+	document deployments/s/deployment.ini <<-EOF
+		[deployment]
+		provider = machines
+		[nodes all]
+		nodes = $(printf '%s\n' "$@" | cut -d = -f 1 | paste -sd ,)
+		roles = slow
+	EOF
 }

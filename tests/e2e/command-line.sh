@@ -1,0 +1,85 @@
+#!/bin/bash
+# The command line: what it prints, how it exits, what it refuses.
+. "$(dirname "$0")/lib.sh"
+needs root fuse
+setup
+fake_repo 1
+
+# says WANTED_RC REGEX ARGUMENT...
+says() {
+	local rc=$1 regex=$2 out got
+	shift 2
+	out=$(timeout 20 "$REBARFS" "$@" 2>&1)
+	got=$?
+	[ "$got" = "$rc" ] || fail "'rebarfs $*' exits with $got, not $rc: $out"
+	expect_match "what 'rebarfs $*' says" "$out" "$regex"
+	expect_no_match "what 'rebarfs $*' says" "$out" '(Segmentation|Sanitizer|assert)'
+}
+
+says 0 'rebarfs .*REPO MOUNTPOINT' --help
+says 0 '^rebarfs [0-9]+\.[0-9]+' --version
+says 0 '' --check "$REPO"
+sed -i 's/^size = 5/size = 500/' "$REPO/deployments/d/deployment.ini"
+says 1 '^deployments/d/deployment.ini:[0-9]+: ' --check "$REPO"
+sed -i 's/^size = 500/size = 5/' "$REPO/deployments/d/deployment.ini"
+for arguments in "" "$REPO" "--nosuch" "-o nosuch=1 $REPO $MNT" "-o state=$T/s1 $REPO $T/nosuch" "-o state=$T/s2 $T/nosuch $MNT" "$REPO $MNT more"; do
+	# shellcheck disable=SC2086
+	out=$(timeout 20 "$REBARFS" $arguments 2>&1) && fail "'rebarfs $arguments' should fail"
+	[ -n "$out" ] || fail "'rebarfs $arguments' fails and says nothing"
+	! mountpoint -q "$MNT" || fail "'rebarfs $arguments' mounted something"
+done
+
+# The repo in the mount and the mount in the repo.
+mkdir -p "$REPO/in" "$T/around/repo"
+says 1 '(in|inside|below|contains)' -o "state=$T/s3" "$REPO" "$REPO/in"
+rmdir "$REPO/in"
+says 1 '(in|inside|below|contains)' -o "state=$T/s4" "$T/around/repo" "$T/around"
+# The state directory in the repo would be read as desired state.
+says 1 '' -o "state=$REPO/state" "$REPO" "$MNT"
+
+# It goes to the background, and only once the mount answers.
+timeout 30 "$REBARFS" -o "state=$STATE,cache=$CACHE" "$REPO" "$MNT" || fail "cannot mount in the background"
+[ -s "$MNT/README" ] || fail "rebarfs came back before the mount answered"
+DAEMON=$(daemon_of_state)
+[ -n "$DAEMON" ] || fail "no daemon runs for this state directory"
+for fd in /proc/"$DAEMON"/fd/*; do
+	case $(readlink "$fd") in "$T"/*.out) fail "the daemon kept a descriptor of whoever started it" ;; esac
+done
+settle d 30
+
+# One daemon for a state directory; one repo for a state directory.
+mkdir "$T/mnt2"
+says 1 "$DAEMON" -o "state=$STATE" "$REPO" "$T/mnt2"
+fusermount3 -u "$MNT" || fail "cannot unmount a mount that nobody uses"
+gone "$DAEMON" 10 || fail "the daemon still runs 10 s after an unmount"
+cp -a "$REPO" "$T/repo2"
+says 1 "$REPO" -o "state=$STATE" "$T/repo2" "$T/mnt2"
+
+# The mount of a daemon that died is cleared.
+start
+kill_hard
+cat "$MNT/README" >/dev/null 2>&1 && fail "a mount without its daemon should not answer"
+start
+expect "state" "$(cat "$MNT/deployments/d/state")" active
+stop
+
+# As fstab does it. mount(8) looks for mount.fuse3 or mount.fuse, which runs rebarfs.
+if command -v mount.fuse3 >/dev/null || command -v mount.fuse >/dev/null; then
+	PATH=$(dirname "$(readlink -f "$REBARFS")"):$PATH mount -t fuse.rebarfs -o "state=$STATE,cache=$CACHE" "$REPO" "$MNT" || fail "mount -t fuse.rebarfs failed"
+	expect "state" "$(cat "$MNT/deployments/d/state")" active
+	DAEMON=$(daemon_of_state)
+	umount "$MNT" || fail "umount failed"
+	gone "$DAEMON" 10 || fail "the daemon still runs 10 s after umount"
+	DAEMON=
+fi
+
+# Children inherit neither /dev/fuse nor the database: none is running now, so look at the daemon's own flags.
+start
+for info in /proc/"$DAEMON"/fdinfo/*; do
+	fd=${info##*/}
+	[ "$fd" -gt 2 ] || continue
+	target=$(readlink "/proc/$DAEMON/fd/$fd") || continue
+	flags=$(awk '$1 == "flags:" { print $2 }' "$info" 2>/dev/null)
+	[ -n "$flags" ] && [ $((flags & 02000000)) -ne 0 ] || fail "descriptor $fd of the daemon ($target) is not close-on-exec"
+done
+stop

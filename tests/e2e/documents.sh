@@ -1,0 +1,149 @@
+#!/bin/bash
+# Mistakes in documents: each is FILE:LINE: message in 'problems', what was good stays in force, also over a restart; and whatever saves through the mount
+# saves what it meant to.
+. "$(dirname "$0")/lib.sh"
+needs root fuse git
+setup
+fake_repo 2
+start
+settle d 30
+D=$MNT/desired
+expect "problems of a repo without mistakes" "$(cat "$MNT/problems")" ""
+
+# mistake WHAT REGEX COMMAND...: does it, expects the problem, undoes it by putting the document back
+saved=$T/saved
+mistake() {
+	local what=$1 regex=$2 problems
+	shift 2
+	rm -rf "$saved" && cp -a "$REPO" "$saved"
+	"$@" || fail "$what: '$*' failed"
+	problems=$(cat "$MNT/problems")
+	expect_match "problems with $what" "$problems" "$regex"
+	expect "states of node roles with $what" "$(states "$MNT/nodes/d-n-*/roles/*/state")" "4 active"
+	put_back
+	expect "problems once $what was put right" "$(cat "$MNT/problems")" ""
+}
+put_back() {
+	local f
+	(cd "$D" && find . -mindepth 1 -depth -not -path './.git*') | while read -r f; do
+		[ -e "$saved/$f" ] || rm -rf "${D:?}/$f"
+	done
+	cp -a "$saved/." "$D/"
+}
+
+mistake "a wrong key" '^roles/app/role.ini:[0-9]+: .*requries.*did you mean .requires' sed -i 's/^requires/requries/' "$D/roles/app/role.ini"
+mistake "a key that nobody knows" "^roles/base/role.ini:[0-9]+: .*colour" sh -c 'echo "colour = blue" >>"$1"' - "$D/roles/base/role.ini"
+mistake "a value out of range" '^deployments/d/deployment.ini:[0-9]+: .*(100|between|range|at most)' sed -i 's/^size = 5/size = 500/' "$D/deployments/d/deployment.ini"
+mistake "a value of the wrong type" '^deployments/d/deployment.ini:[0-9]+: .*many' sed -i 's/^count = 2/count = many/' "$D/deployments/d/deployment.ini"
+mistake "a role that is not there" "^deployments/d/deployment.ini:[0-9]+: .*nosuch" sed -i 's/^roles = app/roles = app, nosuch/' "$D/deployments/d/deployment.ini"
+mistake "a cycle" '^roles/(app|base)/role.ini:[0-9]+: .*app.*base' sh -c 'echo "[role]
+requires = app" | cat - "$1" >"$1.new" && sed -i "3{/^\[role\]/d}" "$1.new" && mv "$1.new" "$1"' - "$D/roles/base/role.ini"
+mistake "a line that would be cut" '^deployments/d/deployment.ini:[0-9]+: ' sh -c 'printf "[params app]\nx = %0300d\n" 1 >>"$1"' - "$D/deployments/d/deployment.ini"
+mistake "an unclosed section" '^deployments/d/deployment.ini:[0-9]+: ' sh -c 'echo "[nodes" >>"$1"' - "$D/deployments/d/deployment.ini"
+two_deployments() {
+	mkdir -p "$D/nodes/x1" "$D/deployments/e" "$D/deployments/f"
+	printf '[node]\nprovider = sim\n' >"$D/nodes/x1/node.ini"
+	printf '[deployment]\nprovider = sim\n[nodes n]\nnodes = x1\nroles = base\n' | tee "$D/deployments/e/deployment.ini" >"$D/deployments/f/deployment.ini"
+}
+mistake "a node in two deployments" 'deployments/[ef]/deployment.ini:[0-9]+: .*x1.*[ef]' two_deployments
+script_role() {
+	mkdir -p "$D/roles/s"
+	printf '[role]\nrunner = script\n' >"$D/roles/s/role.ini"
+	printf '#!/bin/sh\nexit 0\n' >"$D/roles/s/apply"
+	sed -i 's/^roles = app/roles = app, s/' "$D/deployments/d/deployment.ini"
+}
+mistake "a script without its x bit" "^roles/s.*apply.*(executable|chmod)" script_role
+mistake "a directory where a document should be" '^roles/t/role.ini(:[0-9]+)?: ' mkdir -p "$D/roles/t/role.ini"
+mistake "a link to nowhere" '^roles/t/role.ini(:[0-9]+)?: ' sh -c 'mkdir -p "$1/roles/t" && ln -s nowhere "$1/roles/t/role.ini"' - "$D"
+mistake "bytes that are no text" '^roles/base/role.ini:[0-9]+: ' sh -c 'printf "\000\377\n" >>"$1"' - "$D/roles/base/role.ini"
+
+# What is in force outlives a restart, with the mistake still there, and with the document gone.
+sed -i 's/^count = 2/count = 2x/' "$D/deployments/d/deployment.ini"
+expect_match "problems" "$(cat "$MNT/problems")" '^deployments/d/deployment.ini:[0-9]+: '
+expect "state with a mistake" "$(cat "$MNT/deployments/d/state")" invalid
+expect_match "why" "$(cat "$MNT/deployments/d/why")" 'deployment.ini:[0-9]+: '
+stop
+start
+expect "nodes after a restart with a mistake" "$(list "$MNT/nodes")" "d-n-1 d-n-2"
+expect "states after a restart with a mistake" "$(states "$MNT/nodes/*/roles/*/state")" "4 active"
+sed -i 's/^count = 2x/count = 2/' "$D/deployments/d/deployment.ini"
+settle d 20
+rm -r "$D/deployments/d"
+eventually 10 "orphaned" grep -q '^orphaned' "$MNT/deployments/d/state"
+expect "nodes of a deployment whose document is gone" "$(list "$MNT/nodes")" "d-n-1 d-n-2"
+stop
+start
+expect "nodes of it after a restart" "$(list "$MNT/nodes")" "d-n-1 d-n-2"
+cp -a "$saved/deployments/d" "$D/deployments/"
+settle d 20
+expect "attempts: nothing ran again" "$(cat "$MNT"/nodes/*/roles/*/attempts | sort -u)" 1
+
+# Savers. Each changes the count and must be understood as soon as 'plan' is opened.
+file=$D/deployments/d/deployment.ini
+count_is() { # HOW COUNT
+	expect_match "the document after $1" "$(cat "$REPO/deployments/d/deployment.ini")" "^count = $2( |$)"
+	settle d 30
+	expect "nodes after $1" "$(ls "$MNT/deployments/d/nodes" | wc -l)" "$2"
+}
+sed -i 's/^count = 2/count = 3/' "$file"
+count_is "sed -i" 3
+sed 's/^count = 3/count = 4/' "$file" >"$T/new" && cp "$T/new" "$file"
+count_is cp 4
+sed 's/^count = 4/count = 5/' "$file" >"$T/new" && mv "$T/new" "$file"
+count_is mv 5
+# vim: tries out the directory, moves the old file aside, writes a new one, removes the old.
+(cd "$D/deployments/d" && : >4913 && rm 4913 && : >.deployment.ini.swp && mv deployment.ini deployment.ini~ &&
+	sed 's/^count = 5/count = 6/' deployment.ini~ >deployment.ini && sync deployment.ini && chmod 644 deployment.ini && rm deployment.ini~ .deployment.ini.swp) || fail "the dance of vim"
+count_is "vim's dance" 6
+if command -v vim >/dev/null; then
+	vim -u NONE -es -c '%s/^count = 6/count = 7/' -c wq "$file" </dev/null >/dev/null 2>&1 || fail "vim failed"
+	count_is vim 7
+	sed -i 's/^count = 7/count = 6/' "$file"
+	apply d
+	settle d 30
+fi
+if command -v rsync >/dev/null; then
+	cp -a "$REPO/deployments" "$T/deployments"
+	sed -i 's/^count = 6/count = 7/' "$T/deployments/d/deployment.ini"
+	rsync -a "$T/deployments/" "$D/deployments/" || fail "rsync failed"
+	count_is rsync 7
+	sed -i 's/^count = 7/count = 6/' "$file"
+	apply d
+	settle d 30
+fi
+# Behind the mount.
+sed -i 's/^count = 6/count = 7/' "$REPO/deployments/d/deployment.ini"
+eventually 10 "a change behind the mount" grep -q 'count = 7' "$file"
+eventually 10 "a node for it" test -d "$MNT/nodes/d-n-7"
+count_is "a change behind the mount" 7
+
+# git, in the mount. A merge with conflicts comes into force only when it is settled.
+cd "$D" || fail "cannot enter '$D'"
+export GIT_CONFIG_GLOBAL=$T/gitconfig
+git config --global user.name Test && git config --global user.email test@example.org && git config --global init.defaultBranch main
+git config --global safe.directory '*'
+git init -q . && git add -A && git commit -qm "seven" || fail "git commit in the mount"
+expect "git status" "$(git status --porcelain)" ""
+git switch -qc eight && sed -i 's/^count = 7/count = 8/' deployments/d/deployment.ini && git commit -qam "eight" || fail "git commit on a branch"
+count_is "a branch" 8
+git switch -q main || fail "git switch"
+expect_match "the plan after going back" "$(cat "$MNT/deployments/d/plan")" '^- node d-n-8 .*confirm'
+expect "nodes until that is applied" "$(ls "$MNT/deployments/d/nodes" | wc -l)" 8
+sed -i 's/^size = 5/size = 9/' deployments/d/deployment.ini
+git stash -q || fail "git stash"
+expect_match "the document after stash" "$(cat deployments/d/deployment.ini)" '^size = 5'
+git stash pop -q || fail "git stash pop"
+expect_match "the document after stash pop" "$(cat deployments/d/deployment.ini)" '^size = 9'
+sed -i 's/^count = 7/count = 9/' deployments/d/deployment.ini && git commit -qam "nine" || fail "git commit"
+git merge -q eight >/dev/null 2>&1 && fail "that merge should have a conflict"
+cat "$MNT/deployments/d/plan" >/dev/null
+sleep 1
+expect_no_match "the plan in the middle of a merge" "$(cat "$MNT/deployments/d/plan")" 'd-n-(9|10)'
+expect "nodes in the middle of a merge" "$(ls "$MNT/deployments/d/nodes" | wc -l)" 9
+git checkout -q --ours deployments/d/deployment.ini && git commit -qam "merged" || fail "git commit of a merge"
+expect "git status" "$(git status --porcelain)" ""
+cd /
+settle d 30
+expect "nodes after the merge" "$(ls "$MNT/deployments/d/nodes" | wc -l)" 9
+expect "problems" "$(cat "$MNT/problems")" ""
+stop
