@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of the nodes of one group: a set of thousands that was mistyped should not bury all other mistakes. */
+#define TOLD_MAX 5
+
 void define_deployment(struct parse *p, struct doc *doc)
 {
 	struct def_deployment *def = doc->def;
@@ -84,12 +87,14 @@ static void group_count(struct deploy *all, struct work *w, struct def_group *g,
 		        "the node name '%s' is longer than 63 bytes: shorten the deployment's or the group's name", last);
 }
 
-static void group_node(struct deploy *all, struct work *w, struct def_group *g, const struct effective_item *item, const char *name)
+/* false: something is wrong with it. */
+static bool group_node(struct deploy *all, struct work *w, struct def_group *g, const struct effective_item *item, const char *name)
 {
 	char hint[160];
 	struct err *err = NULL;
 	struct doc *doc = parse_doc(all->p, DOC_NODE, name);
 	const struct def_node *node = doc ? doc->def : NULL;
+	bool good = false;
 	if (check_name(name, &err) < 0)
 		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "'%s' cannot be a node: %s", name, err_msg(err));
 	else if (!node)
@@ -98,23 +103,30 @@ static void group_node(struct deploy *all, struct work *w, struct def_group *g, 
 	else if (node->provider && g->provider && strcmp(node->provider, g->provider->name))
 		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "node '%s' is of provider '%s' (%s:%d), group '%s' takes its nodes from '%s'",
 		        name, node->provider, doc->td->path, doc_line(doc, "node", "provider"), g->name, g->provider->name);
+	else
+		good = true;
 	err_free(err);
+	return good;
 }
 
 static void group_nodes(struct deploy *all, struct work *w, struct def_group *g, const struct effective_item *item)
 {
 	struct err *err = NULL;
 	struct strlist sorted = {0};
+	int bad = 0;
 	g->count = -1;
 	if (node_set_expand(item->value, &g->nodes, &err) < 0) {
 		mistake(all->p, w->doc, item->doc, item->line, err->code, "%s", err_msg(err));
 		err_free(err);
 		return;
 	}
-	for (size_t i = 0; i < g->nodes.n; i++) {
+	for (size_t i = 0; i < g->nodes.n && bad < TOLD_MAX; i++)
+		bad += !group_node(all, w, g, item, g->nodes.items[i]);
+	if (bad == TOLD_MAX)
+		mistake(all->p, w->doc, item->doc, item->line, EINVAL,
+		        "there may be more wrong with the %zu nodes of group '%s': these are the first %d", g->nodes.n, g->name, TOLD_MAX);
+	for (size_t i = 0; i < g->nodes.n; i++)
 		strlist_add(&sorted, g->nodes.items[i]);
-		group_node(all, w, g, item, g->nodes.items[i]);
-	}
 	strlist_sort(&sorted);
 	for (size_t i = 1; i < sorted.n; i++)
 		if (!strcmp(sorted.items[i - 1], sorted.items[i])) {

@@ -155,6 +155,21 @@ static void free_doc(struct tree_doc *d)
 	free(d->trouble);
 }
 
+static void add_trouble(struct tree *t, const char *path, int code, char *text)
+{
+	GROW(t->troubles, t->n_troubles, t->cap_troubles);
+	t->troubles[t->n_troubles++] = (struct tree_trouble){xstrdup(path), text, code};
+}
+
+/* A newline in a file's name would make two lines of one problem. */
+static bool is_printable(const char *name)
+{
+	for (; *name; name++)
+		if (*name <= ' ' || *name > '~')
+			return false;
+	return true;
+}
+
 /* Adds the document of directory NAME, if there is one. */
 static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *name, const struct tree_options *opt)
 {
@@ -180,16 +195,15 @@ static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *n
 	} else if (code == ENOENT || code == ENOTDIR) {
 		free_doc(&d);
 		return;
+	} else if (!is_printable(name)) {
+		add_trouble(t, doc_places[kind].dir, EINVAL,
+		        xasprintf("a directory with a %s has blanks or unprintable bytes in its name", doc_places[kind].file));
+		free_doc(&d);
+		return;
 	} else if (code)
 		doc_trouble(&d, code, NULL);
 	GROW(t->docs, t->n_docs, t->cap_docs);
 	t->docs[t->n_docs++] = d;
-}
-
-static void add_trouble(struct tree *t, const char *path, int code)
-{
-	GROW(t->troubles, t->n_troubles, t->cap_troubles);
-	t->troubles[t->n_troubles++] = (struct tree_trouble){xstrdup(path), xasprintf("cannot be read: %s", strerror(code)), code};
 }
 
 static void read_kind(struct tree *t, int repo, enum doc_kind kind, const struct tree_options *opt)
@@ -200,7 +214,7 @@ static void read_kind(struct tree *t, int repo, enum doc_kind kind, const struct
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 	if (!d && errno != ENOENT)
-		add_trouble(t, where, errno);
+		add_trouble(t, where, errno, xasprintf("cannot be read: %s", strerror(errno)));
 	while (d && (e = readdir(d)))
 		if (!name_ignored(e->d_name) && e->d_type != DT_REG)
 			strlist_add(&names, e->d_name);

@@ -220,7 +220,8 @@ Test(desired_keep, round_trip)
 	_cleanup_free_ char *link = path_join(repo, "roles/etcd/files/link");
 	cr_assert_eq(symlink("../apply", link), 0);
 	_cleanup_free_ char *doc = path_join(repo, "deployments/etcd/deployment.ini");
-	cr_assert_eq(chown(doc, 1234, 4321), 0);
+	if (!geteuid())
+		cr_assert_eq(chown(doc, 1234, 4321), 0);
 	cr_assert_eq(chmod(doc, 0664), 0);
 	round_trip("etcd");
 	round_trip("etcd"); /* all of it is there already */
@@ -340,4 +341,31 @@ Test(desired_keep, leftovers_of_a_killed_daemon_go)
 	cr_assert_eq(content_open(store_dir, &again, NULL), 0);
 	cr_expect_eq(access(sub, F_OK), -1);
 	content_close(again);
+}
+
+Test(desired_keep, without_being_root)
+{
+	if (geteuid())
+		cr_skip_test("only root can become somebody else");
+	put("roles/etcd/files/deep/er/x", "x");
+	cr_assert_eq(chmod(repo, 0755), 0);
+	cr_assert_eq(chown(store_dir, 65534, 65534), 0);
+	cr_assert_eq(setegid(65534), 0);
+	cr_assert_eq(seteuid(65534), 0);
+	round_trip("etcd");
+	struct tree *t = read_tree_opt(NULL);
+	struct desired *d = parse_tree(t);
+	char *manifest = NULL;
+	cr_assert_eq(seteuid(0), 0);
+	put("roles/etcd/files/deep/er/y", "y");
+	cr_assert_eq(seteuid(65534), 0);
+	_cleanup_free_ char *dir = content_path(store, &desired_role(d, "etcd")->content);
+	cr_assert_eq(seteuid(0), 0);
+	tree_remove(dir, NULL);
+	cr_assert_eq(seteuid(65534), 0);
+	cr_expect_eq(desired_keep(t, repo, d, desired_deployment(d, "etcd"), store, &manifest, NULL), -EAGAIN);
+	cr_assert_eq(seteuid(0), 0);
+	cr_assert_eq(setegid(0), 0);
+	desired_unref(d);
+	tree_free(t);
 }

@@ -173,6 +173,8 @@ Test(desired_mistakes, documents_that_are_no_files)
 Test(desired_mistakes, unreadable)
 {
 	/* root reads everything: another user is asked to read */
+	if (geteuid())
+		cr_skip_test("only root can become somebody else");
 	_cleanup_free_ char *doc = path_join(repo, "roles/base/role.ini");
 	chmod(repo, 0755);
 	chmod(doc, 0);
@@ -342,6 +344,23 @@ Test(desired_mistakes, groups)
 	cr_expect(!strncmp(all, want, sizeof want - 1), "%s", all);
 	free(all);
 	desired_unref(d);
+}
+
+Test(desired_mistakes, a_set_of_many_that_was_mistyped)
+{
+	put("deployments/x/deployment.ini", "[deployment]\nprovider = laptop\n[nodes db]\nnodes = r[1-100000]\n");
+	struct desired *d = parse();
+	cr_assert_eq(d->n_problems, 6);
+	cr_expect_str_eq(d->problems[0].text, "node 'r1' is not declared: nodes/r1/node.ini is not there");
+	cr_expect_str_eq(d->problems[5].text, "there may be more wrong with the 100000 nodes of group 'db': these are the first 5");
+	desired_unref(d);
+}
+
+Test(desired_mistakes, names_that_cannot_be_shown)
+{
+	put("roles/a\nb/role.ini", "[role]\n");
+	put("roles/\xc3\xa4/files", "no document: nobody's business");
+	expect_problems("roles: a directory with a role.ini has blanks or unprintable bytes in its name\n");
 }
 
 Test(desired_mistakes, long_names)
