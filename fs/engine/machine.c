@@ -324,16 +324,21 @@ static void prepare_done(struct provider_call *call, int rc, const struct err *e
 static void prepare_progress(struct provider_call *call, const char *sentence)
 {
 	struct prepare *pr = call->data;
-	engine_wrlock(pr->e);
+	struct engine *e = pr->e;
+	const struct deployment *told = NULL;
+	engine_wrlock(e);
+	bool news = !pr->image->progress || strcmp(pr->image->progress, sentence);
 	str_replace(&pr->image->progress, sentence);
-	for (struct node *n = pr->e->m.nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == pr->p && n->row.phase == NODE_PLANNED) {
+	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
+		if (n->provider == pr->p && n->row.phase == NODE_PLANNED && n->wanted) {
 			str_replace(&n->progress, sentence);
-			if (n->deployment)
-				n->deployment->generation++;
+			/* Whoever waits for a deployment sees the image being built; nodes of one follow one another. */
+			if (news && n->deployment && n->deployment != told)
+				event_add(e, n->deployment, NULL, NULL, NULL, "provider %s: %s", pr->p->name, sentence);
+			told = n->deployment;
+			touch_deployment(e, n->deployment);
 		}
-	pr->e->changed = true;
-	engine_wrunlock(pr->e);
+	engine_wrunlock(e);
 }
 
 static void prepare_start(struct engine *e, void *arg)

@@ -241,7 +241,8 @@ const char *role_state_name(const struct role_object *r);          /* "ready", "
 void role_why(const struct role_object *r, struct buf *out);
 
 /* Has the deployment come to rest? settled: nothing runs or will start by itself (a retry's timer counts as will). reached: desired is reached, held nodes
- * aside. last: the last line of `wait`, a sentence about what is missing or waits for a person. */
+ * aside. last (may be NULL): once settled, the last line of `wait`, a sentence
+ * about what is missing or waits for a person. */
 void deployment_rest(const struct model *m, const struct deployment *d, bool *ret_settled, bool *ret_reached, struct buf *last);
 
 /* Inputs of a node role as documented (fs/engine/inputs.c). with_origin: each parameter as {"value", "origin"}, for inputs.json in the mount; without: what a

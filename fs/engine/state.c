@@ -515,7 +515,7 @@ void deployment_rest(const struct model *m, const struct deployment *d, bool *re
 {
 	*ret_settled = !deployment_moves(m, d);
 	*ret_reached = *ret_settled && deployment_reached(d);
-	if (!last)
+	if (!last || !*ret_settled)
 		return;
 	if (!*ret_reached && m && m->paused && *ret_settled)
 		buf_adds(last, "paused: everything is (echo resume > ctl at the root)");

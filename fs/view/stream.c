@@ -127,7 +127,10 @@ static void fill(struct stream *s)
 		return;
 	model_rdlock(s->v->model);
 	const struct deployment *d = s->deployment ? model_deployment_id(s->v->model, s->deployment_id) : NULL;
-	if (!s->begun && d) {
+	bool settled = false, reached;
+	if (!s->begun && d)
+		deployment_rest(s->v->model, d, &settled, &reached, NULL);
+	if (!s->begun && d && !settled) { /* else the last line is the only one */
 		add_stamp(&s->text);
 		buf_addf(&s->text, "%s: ", s->deployment);
 		deployment_why(s->v->model, d, &s->text);
