@@ -42,10 +42,10 @@ row() {
 best_of() { printf '%s\n' "$@" | sort -g | head -n1; }
 
 # 1,000 nodes and ten roles in a chain, as users write them: parameters, a list of all peers, an output that others want.
-make_repo() { # NODES ROLE-DELAY
+make_repo() { # NODES ROLE-DELAY MAX-PARALLEL
 	local r name before=
 	mkdir -p "$DIR/repo/providers/sim" "$DIR/repo/deployments/big" "$MNT" "$DIR/state" "$DIR/cache"
-	printf '[provider]\ntype = fake\nmax-parallel = %s\n[fake]\nrole-delay = %s\n' "$1" "$2" >"$DIR/repo/providers/sim/provider.ini"
+	printf '[provider]\ntype = fake\nmax-parallel = %s\n[fake]\nrole-delay = %s\n' "$3" "$2" >"$DIR/repo/providers/sim/provider.ini"
 	for r in {01..10}; do
 		name=r$r
 		mkdir -p "$DIR/repo/roles/$name"

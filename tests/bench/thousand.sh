@@ -39,7 +39,7 @@ plan_ms() { # CHANGE-COMMAND: CPU of the daemon for a plan after each of twenty 
 edit_comment() { echo "; $1" >>"$DIR/repo/deployments/big/deployment.ini"; }
 hold_one() { echo hold >"$MNT/nodes/big-db-$1/ctl" && echo unhold >"$MNT/nodes/big-db-$1/ctl"; }
 
-make_repo 1000 10ms
+make_repo 1000 10ms 1000
 start_daemon
 timeout 120 cat "$MNT/deployments/big/wait" >"$DIR/wait" || { tail -n3 "$DIR/wait" >&2 && exit 1; }
 row "1,000 fake nodes x 10 roles to active, CPU per node role" "$(cpu_of "$DAEMON" | awk '{ printf "%.3f", $1 * 1000 / 10000 }')" - ms 0.2
