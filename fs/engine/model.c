@@ -166,6 +166,7 @@ static void node_role_free(struct node_role *nr)
 		free(nr->runs[i].why);
 		free(nr->runs[i].digest);
 	}
+	free(nr->cancelled_by);
 	free(nr->outputs);
 	free(nr->runs);
 	digest_unref(nr->digest);

@@ -62,6 +62,7 @@ struct node_role {
 	bool changing;               /* the run under way is not the first on this machine: max-down counts it */
 	bool again;                  /* the run before was cut short: everything is to be done again */
 	bool cancelling;             /* somebody said cancel while it runs */
+	char *cancelled_by;          /* sentence: who */
 	/* The engine's own. */
 	unsigned counted;            /* what of it stands in the slot's counters: bits COUNT_* */
 	bool stale;                  /* digest to be computed anew */

@@ -193,16 +193,16 @@ static char *run_detail(const struct model *m, const struct node_role *nr)
 
 static void plan_node_role(const struct model *m, struct plan *p, const struct node_role *nr)
 {
-	if (!nr->due || !nr->def || nr->node->row.held)
+	if ((!nr->due && !nr->running) || !nr->def || nr->node->row.held)
 		return;
 	struct plan_line *l = line_add(p, PLAN_CHANGE, nr->node, nr);
-	l->detail = run_detail(m, nr);
+	l->detail = nr->running ? xasprintf("running (run %lld)", (long long)nr->row.last_run) : run_detail(m, nr);
 	if (nr->digest && nr->digest->complete) {
 		char hex[HASH_HEX];
 		hash_hex(&nr->digest->hash, hex);
 		l->target = xstrdup(hex);
 	}
-	l->approved = !nr->unapproved;
+	l->approved = nr->running || !nr->unapproved;
 	p->n_run++;
 }
 

@@ -214,7 +214,7 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 			json_decref(none);
 		} else {
 			nr->row.attempts++;
-			str_replace(&nr->row.error, done->why ? done->why : run_result_name(done->result));
+			str_replace(&nr->row.error, nr->cancelled_by ? nr->cancelled_by : done->why ? done->why : run_result_name(done->result));
 			nr->row.outcome_unknown = done->result == RUN_INTERRUPTED && nr->def && nr->def->once;
 		}
 	}
@@ -228,8 +228,13 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 	}
 	if (done->result == RUN_OK)
 		event_add(e, NULL, NULL, nr, NULL, "active after %.1f s", (double)done->took_ms / 1000);
+	else if (lost)
+		event_add(e, NULL, NULL, nr, NULL, "lost sight of its run: %s", done->why ? done->why : "");
+	else if (nr->cancelled_by)
+		event_add(e, NULL, NULL, nr, NULL, "%s", nr->cancelled_by);
 	else if (!never)
-		event_add(e, NULL, NULL, nr, NULL, "%s: %s", lost ? "lost sight of its run" : run_result_name(done->result), done->why ? done->why : "");
+		event_add(e, NULL, NULL, nr, NULL, "%s: %s", run_result_name(done->result), done->why ? done->why : "");
+	str_replace(&nr->cancelled_by, NULL);
 	mark_node_role(e, nr);
 	free_node(e, nr);
 	if (!lost && !never && done->result != RUN_OK && nr->def && !node_role_failed_for_good(nr))
@@ -439,6 +444,8 @@ void run_cancel(struct engine *e, struct node_role *nr, const char *who)
 	if (!nr->running || nr->cancelling)
 		return;
 	nr->cancelling = true;
+	free(nr->cancelled_by);
+	nr->cancelled_by = xasprintf("cancelled by %s", who);
 	event_add(e, NULL, NULL, nr, who, "cancel");
 	effect_add(e, cancel_effect, xmemdup(&nr->row.id, sizeof nr->row.id));
 }
