@@ -46,6 +46,7 @@ static const char contact_script[] =
         "	i=${i#\"${i%%[! ]*}\"}; d=/sys/class/net/$i\n"
         "	case $i in lo | veth* | docker* | br-* | virbr* | ifb* | dummy* | *'|'* | '' | Inter*) continue;; esac\n"
         "	[ -r $d/address ] && [ ! -e $d/bridge ] && [ ! -e $d/tun_flags ] || continue\n"
+        "	[ -e $d/device ] || [ ! -e $d/brport ] || continue\n"
         "	read -r a < $d/address; echo \"nic $i $a\"\n"
         "	n=$((n + 1)); [ $n -lt 64 ] || break\n"
         "done < /proc/net/dev\n"

@@ -337,8 +337,9 @@ static void auth_failed(struct conn *c, int rc)
 		conn_fail(c, ECONNRESET, "'%s' (%s port %d) closed the connection during login", c->name, c->address, c->port);
 		return;
 	}
-	conn_fail(c, EACCES, "'%s' (%s port %d) refuses user '%s' with key '%s': put the key's .pub into that user's authorized_keys", c->name,
-	        c->address, c->port, c->user, c->key);
+	conn_fail(c, EACCES,
+	        "'%s' (%s port %d) refuses user '%s' with key '%s': put the key's .pub into that user's authorized_keys (RSA keys do not work)",
+	        c->name, c->address, c->port, c->user, c->key);
 }
 
 static void set_ready(struct conn *c)
