@@ -130,7 +130,7 @@ const struct entry root_entries[] = {
                 .list = list_deployments,
                 .find = find_deployment,
                 .help = "groups of nodes and what they run"},
-        {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "machines"},
+        {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "machines, whatever provider they come from"},
         ENTRY_REFUSED,
         ENTRY_CTL("read: the verbs; write: one of them"),
         {0},

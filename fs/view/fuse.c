@@ -367,6 +367,7 @@ int view_mount(struct view *v, struct err **err)
 	fcntl(fuse_session_fd(v->session), F_SETFD, FD_CLOEXEC);
 	if (mount_id(v->mountpoint, &v->mount_id) < 0)
 		v->mount_id = 0;
+	repo_watch_start(v);
 	return 0;
 }
 
@@ -468,8 +469,10 @@ int view_run(struct view *v, struct err **err)
 
 void view_unmount(struct view *v)
 {
-	if (v->mounted)
-		fuse_session_unmount(v->session);
+	if (!v->mounted)
+		return;
+	fuse_session_unmount(v->session);
+	repo_watch_stop(v);
 	v->mounted = false;
 }
 

@@ -32,6 +32,8 @@ struct view {
 struct repo;
 int repo_open(struct view *v, struct repo **ret, struct err **err);
 void repo_close(struct repo *r);
+void repo_watch_start(struct view *v);                              /* once mounted */
+void repo_watch_stop(struct view *v);                               /* once unmounted: only that frees a notification which waits for a request */
 void repo_root_entry(struct view *v, struct fuse_entry_param *ret); /* one more lookup of desired/ */
 void repo_lookup(struct view *v, fuse_req_t req, fuse_ino_t parent, const char *name);
 void repo_forget(struct view *v, fuse_ino_t ino, uint64_t nlookup);

@@ -25,6 +25,7 @@ int repo_open(struct view *v, struct repo **ret, struct err **err)
 	pthread_mutex_init(&r->lock, NULL);
 	r->root = xcalloc(1, sizeof *r->root);
 	r->root->fd = fd;
+	r->root->wd = -1;
 	r->root->key = (struct repo_key){st.st_ino, st.st_dev};
 	r->root->nlookup = 1; /* ours */
 	HASH_ADD(hh, r->inodes, key, sizeof r->root->key, r->root);
@@ -112,6 +113,11 @@ void repo_told(struct repo_inode *i, const struct stat *st)
 	i->told_mtime_ns = st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
 }
 
+bool repo_is_news(const struct repo_inode *i, const struct stat *st)
+{
+	return i->told_size != st->st_size || i->told_mtime_ns != st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
+}
+
 static struct repo_inode *inode_get(struct repo *r, const struct stat *st)
 {
 	struct repo_key key = {st->st_ino, st->st_dev};
@@ -131,18 +137,21 @@ static struct repo_inode *inode_find(struct repo *r, const struct stat *st)
 }
 
 /* Takes fd. Somebody else may have been quicker. */
-static struct repo_inode *inode_add(struct repo *r, int fd, const struct stat *st)
+static struct repo_inode *inode_add(struct repo *r, int fd, const struct stat *st, bool watch)
 {
 	pthread_mutex_lock(&r->lock);
 	struct repo_inode *i = inode_get(r, st);
 	if (!i) {
 		i = xcalloc(1, sizeof *i);
 		i->fd = fd;
+		i->wd = -1;
 		i->key = (struct repo_key){st->st_ino, st->st_dev};
 		i->nlookup = 1;
 		HASH_ADD(hh, r->inodes, key, sizeof i->key, i);
 		fd = -1;
 	}
+	if (watch)
+		repo_watch_add(r, i);
 	pthread_mutex_unlock(&r->lock);
 	if (fd >= 0)
 		close(fd);
@@ -164,7 +173,8 @@ int repo_entry(struct view *v, struct repo_inode *parent, const char *name, stru
 				close(fd);
 			return -code;
 		}
-		i = inode_add(v->desired, fd, &st);
+		_cleanup_free_ char *path = S_ISDIR(st.st_mode) ? document_path_of(v, parent, name) : NULL;
+		i = inode_add(v->desired, fd, &st, path != NULL);
 	}
 	repo_told(i, &st);
 	*ret = (struct fuse_entry_param){.ino = (uintptr_t)i, .attr = st, .attr_timeout = LINGER_S, .entry_timeout = LINGER_S};
@@ -199,8 +209,10 @@ void repo_forget(struct view *v, fuse_ino_t ino, uint64_t nlookup)
 	pthread_mutex_lock(&r->lock);
 	bool last = i->nlookup <= nlookup;
 	i->nlookup -= last ? i->nlookup : nlookup;
-	if (last)
+	if (last) {
+		repo_watch_remove(r, i);
 		HASH_DEL(r->inodes, i);
+	}
 	pthread_mutex_unlock(&r->lock);
 	if (last) {
 		close(i->fd);

@@ -14,6 +14,7 @@ struct repo_inode {
 	struct repo_key key;
 	int fd;
 	uint64_t nlookup;          /* guarded by the repo's lock */
+	int wd;                    /* of its watch, guarded by the repo's lock; -1: none */
 	_Atomic int opens;         /* open files of it in the mount */
 	_Atomic int64_t told_size; /* what the kernel was last told, to notice changes behind the mount */
 	_Atomic int64_t told_mtime_ns;
@@ -23,12 +24,14 @@ struct repo {
 	pthread_mutex_t lock;
 	struct repo_inode *inodes; /* by key */
 	struct repo_inode *root;
+	struct repo_watch *watch;
 };
 
 struct repo_inode *repo_inode(struct view *v, fuse_ino_t ino);
 /* Looks name up and counts it; negative errno. */
 int repo_entry(struct view *v, struct repo_inode *parent, const char *name, struct fuse_entry_param *ret);
 void repo_told(struct repo_inode *i, const struct stat *st);
+bool repo_is_news(const struct repo_inode *i, const struct stat *st); /* other than what the kernel was told */
 #define FD_PATH 32
 void repo_fd_path(const struct repo_inode *i, char path[FD_PATH]); /* /proc/self/fd/N */
 /* Path relative to the repo of an inode, or of a name in a directory; caller frees. NULL: outside, or it has none any more, or it is git's own: those
@@ -38,5 +41,9 @@ char *document_path_of(struct view *v, const struct repo_inode *dir, const char 
 void repo_changed(struct view *v, const struct repo_inode *dir, const char *name);
 /* Files made by the daemon belong to the caller; in a setgid directory the group stays the directory's. */
 int repo_give(fuse_req_t req, const struct repo_inode *parent, int dirfd, const char *name, mode_t mode);
+
+/* Changes behind the mount (repo_watch.c). add and remove with the repo's lock held. */
+void repo_watch_add(struct repo *r, struct repo_inode *dir);
+void repo_watch_remove(struct repo *r, struct repo_inode *dir);
 
 #endif

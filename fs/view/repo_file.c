@@ -51,10 +51,8 @@ static void file_free(struct view *v, struct repo_file *f)
  * within the attributes' lifetime would be cut off. */
 static void notice_change(struct view *v, struct repo_inode *i, const struct stat *st)
 {
-	int64_t mtime_ns = st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
-	if (i->told_size == st->st_size && i->told_mtime_ns == mtime_ns)
-		return;
-	fuse_lowlevel_notify_inval_inode(v->session, (uintptr_t)i, -1, 0);
+	if (repo_is_news(i, st))
+		fuse_lowlevel_notify_inval_inode(v->session, (uintptr_t)i, -1, 0);
 }
 
 void repo_open_file(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -71,6 +71,49 @@ void settings_list(const struct object *o, const struct place *dir, struct liste
 	}
 }
 
+/* What is not set but could be is not listed, but found: so 'echo 1 > desired/nodes.db/max-down' can set it. Only names that the documents' tables,
+ * the deployment's groups and its roles' parameters know: names are kept for as long as the mount lives. */
+
+static const struct def_role *used_role(const struct def_deployment *d, const char *name, size_t len)
+{
+	for (size_t i = 0; i < d->n_roles; i++)
+		if (strlen(d->roles[i]->name) == len && !strncmp(d->roles[i]->name, name, len))
+			return d->roles[i];
+	return NULL;
+}
+
+/* The role of "params ROLE" or "params ROLE @GROUP". */
+static const struct def_role *params_role(const struct def_deployment *d, const char *section)
+{
+	if (strncmp(section, "params ", 7))
+		return NULL;
+	const char *role = section + 7, *group = strstr(role, " @");
+	if (group && !def_group_find(d, group + 2))
+		return NULL;
+	return used_role(d, role, group ? (size_t)(group - role) : strlen(role));
+}
+
+static bool could_be_section(const struct object *o, const char *section)
+{
+	const struct def_deployment *d = o->deployment ? o->deployment->def : NULL;
+	if (!d)
+		return false;
+	if (!strncmp(section, "nodes ", 6))
+		return def_group_find(d, section + 6);
+	return !strcmp(section, "deployment") || params_role(d, section);
+}
+
+static bool could_be_key(const struct object *o, const char *section, const char *key)
+{
+	const struct def_deployment *d = o->deployment ? o->deployment->def : NULL;
+	const struct def_role *role = d ? params_role(d, section) : NULL;
+	if (role)
+		return def_param_find(role, key);
+	bool known;
+	const struct key_row *row = key_find(document_keys(o), section, key, &known);
+	return row && strcmp(row->key, "*") != 0;
+}
+
 bool settings_find(const struct object *o, const struct place *dir, const char *name, struct place *ret)
 {
 	const struct settings *s = settings_of(o);
@@ -79,11 +122,14 @@ bool settings_find(const struct object *o, const struct place *dir, const char *
 		if (o->first ? !strcmp(item->section, o->first) && !strcmp(item->key, name) : is_named(item->section, name))
 			return place_named(o, dir, item->section, o->first ? item->key : NULL, ret);
 	}
-	/* A key that is not set but could be: it is not listed, but 'echo 1 > desired/nodes.db/max-down' can set it. */
-	bool section_known;
-	if (s && o->first && key_find(document_keys(o), o->first, name, &section_known))
-		return place_named(o, dir, o->first, name, ret);
-	return false;
+	if (!s)
+		return false;
+	if (o->first)
+		return could_be_key(o, o->first, name) && place_named(o, dir, o->first, name, ret);
+	_cleanup_free_ char *section = xstrdup(name);
+	for (char *c = section; *c; c++)
+		*c = *c == '.' ? ' ' : *c;
+	return could_be_section(o, section) && place_named(o, dir, section, NULL, ret);
 }
 
 static void render_setting(const struct object *o, struct buf *out)

@@ -2,6 +2,7 @@
 #include "fs/base/mem.h"
 #include "fs/view/internal.h"
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <uthash.h>
@@ -66,17 +67,20 @@ bool refusal_of(struct view *v, const struct place *p, struct refusal *ret)
 	return it;
 }
 
+/* As the engine names who stored something. */
 static char *caller_name(const struct fuse_ctx *caller)
 {
-	char path[64], comm[32] = "?";
+	char names[1024], comm[32] = "", path[64];
+	struct passwd pw, *found = NULL;
+	getpwuid_r(caller->uid, &pw, names, sizeof names, &found);
+	_cleanup_free_ char *user = found ? xstrdup(pw.pw_name) : xasprintf("uid %u", caller->uid);
 	snprintf(path, sizeof path, "/proc/%d/comm", caller->pid);
 	FILE *f = fopen(path, "re");
-	if (f) {
-		if (fgets(comm, sizeof comm, f))
-			comm[strcspn(comm, "\n")] = 0;
+	if (f && fgets(comm, sizeof comm, f))
+		comm[strcspn(comm, "\n")] = 0;
+	if (f)
 		fclose(f);
-	}
-	return xasprintf("uid %u (%s %d)", caller->uid, comm, caller->pid);
+	return *comm ? xasprintf("%s (%s %d)", user, comm, caller->pid) : xstrdup(user);
 }
 
 static void refuse(struct view *v, fuse_req_t req, const struct place *p, const char *why)
