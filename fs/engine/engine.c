@@ -6,6 +6,9 @@
 #include "fs/engine/internal.h"
 #include <string.h>
 
+#define TICK_MS 2000    /* how soon trouble of the store is seen */
+#define LIST_TICKS 5    /* providers are asked what exists every so many ticks */
+
 struct post {
 	void (*fn)(struct engine *e, void *arg);
 	void *arg;
@@ -308,7 +311,8 @@ int64_t engine_new_id(struct engine *e)
 static void list_tick(uv_timer_t *timer)
 {
 	struct engine *e = timer->data;
-	providers_list(e, NULL);
+	if (e->ticks++ % LIST_TICKS == 0)
+		providers_list(e, NULL);
 	trouble_refresh(e);
 }
 
@@ -452,7 +456,7 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	if ((rc = read_now(e, err)) < 0)
 		goto fail;
 	uv_prepare_start(&e->turn, turn_end);
-	uv_timer_start(&e->list_timer, list_tick, 0, 15000);
+	uv_timer_start(&e->list_timer, list_tick, 0, TICK_MS);
 	*ret = e;
 	return 0;
 fail:

@@ -58,7 +58,7 @@ struct node_op {
 	struct settings settings;
 	struct provider_object *provider; /* never freed while the engine lives */
 	uv_timer_t deadline;
-	bool has_deadline, timed_out, cancelled;
+	bool has_deadline, timed_out, cancelled, abandoned;
 	bool adopt;
 };
 
@@ -110,7 +110,7 @@ struct engine {
 	struct store *store;
 	struct store_batch *batch;        /* of this turn */
 	struct effects effects;           /* of this turn: carried out when the batch is durable */
-	uint64_t turn_number;
+	uint64_t turn_number, ticks;
 	size_t commits;                   /* batches on their way */
 	bool changed;                     /* something to publish */
 	struct node **dirty_nodes;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define CALL_TIMEOUT_MS (15 * 60 * 1000) /* an image may have to be built first */
+#define ABANDON_MS (30 * 1000)           /* how long a cancelled call may take to end */
 #define BOOT_TIMEOUT_MS (180 * 1000)
 #define DECLARED_TIMEOUT_MS (45 * 1000)  /* a machine that is said to run answers soon or not at all */
 #define CREATE_ATTEMPTS 3
@@ -152,7 +153,7 @@ static void op_end(struct node_op *op)
 static struct node *op_node(struct node_op *op)
 {
 	struct node *n = model_node_id(&op->e->m, op->node_id);
-	if (op->kind != OP_CONTACT) {
+	if (op->kind != OP_CONTACT && !op->abandoned) {
 		op->provider->calls--;
 		slot_free(op->e, op->provider);
 	}
@@ -180,12 +181,29 @@ static struct node_op *op_new(struct engine *e, struct node *n, enum op_kind kin
 	return op;
 }
 
+static void step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good);
+static struct node *op_node(struct node_op *op);
+
+static const char *const op_names[] = {"create", "destroy", "power on", "contact"};
+
+/* The provider did not even answer to cancel: go on without it. Its done(), should it ever come, finds a node that is no longer its own. */
+static void on_abandoned(uv_timer_t *t)
+{
+	struct node_op *op = t->data;
+	engine_wrlock(op->e);
+	struct node *n = op_node(op);
+	op->abandoned = true;
+	if (n)
+		step_failed(op->e, n, op_names[op->kind], "no answer within the provider's timeout, not even to being cancelled", false);
+	engine_wrunlock(op->e);
+}
+
 static void on_deadline(uv_timer_t *t)
 {
 	struct node_op *op = t->data;
 	op->timed_out = true;
-	if (op->kind != OP_CONTACT && op->provider->instance)
-		op->provider->ops->cancel(op->provider->instance, &op->call);
+	uv_timer_start(&op->deadline, on_abandoned, ABANDON_MS, 0);
+	op->provider->ops->cancel(op->provider->instance, &op->call);
 }
 
 static void deadline_start(struct node_op *op)
@@ -236,7 +254,7 @@ static void retry_in(struct engine *e, struct node *n, int64_t ms)
 }
 
 /* A step failed: said, counted, and tried again unless it can never work. */
-static void step_failed(struct engine *e, struct node *n, int rc, const char *what, const char *why, bool for_good)
+static void step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good)
 {
 	_cleanup_free_ char *sentence = xasprintf("%s failed: %s", what, why);
 	n->row.attempts = for_good ? CREATE_ATTEMPTS : n->row.attempts + 1;
@@ -429,7 +447,7 @@ static void create_done(struct provider_call *call, int rc, const struct err *er
 			if (rc == -ENOENT || rc == -EAGAIN)
 				image_of(n->provider, node_image(n))->phase = IMAGE_UNKNOWN;
 			if (!op->cancelled)
-				step_failed(e, n, rc, "create", rc < 0 ? op_why(op, err) : "the provider returned no machine", for_good);
+				step_failed(e, n, "create", rc < 0 ? op_why(op, err) : "the provider returned no machine", for_good);
 		} else {
 			store_del_intent(engine_batch(e), op->intent);
 			char spec[HASH_HEX];
@@ -529,7 +547,7 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				retry_in(e, n, ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms);
 			} else {
 				/* One timeout is three minutes of trying: said as it is, not repeated in silence. */
-				step_failed(e, n, rc, "contact", err_msg(err), true);
+				step_failed(e, n, "contact", err_msg(err), true);
 			}
 		}
 	}
@@ -631,7 +649,7 @@ static void destroy_done(struct provider_call *call, int rc, const struct err *e
 	struct node *n = op_node(op);
 	if (n && n->row.incarnation == op->incarnation) {
 		if (rc < 0 && rc != -ENOENT) {
-			step_failed(e, n, rc, "destroy", op_why(op, err), false);
+			step_failed(e, n, "destroy", op_why(op, err), false);
 		} else {
 			store_del_intent(engine_batch(e), op->intent);
 			if (n->rebuilding) {
@@ -693,7 +711,7 @@ static void power_done(struct provider_call *call, int rc, const struct err *err
 	struct node *n = op_node(op);
 	if (n && n->row.incarnation == op->incarnation) {
 		if (rc < 0) {
-			step_failed(e, n, rc, "power on", op_why(op, err), false);
+			step_failed(e, n, "power on", op_why(op, err), false);
 		} else {
 			if (count)
 				machine_take(n, machines);
