@@ -25,13 +25,16 @@
 
 #define COMMON TOOLS "printf '\\036rebar\\n'\n"
 
-/* The last 20 runs are kept, and the 20 contents used last. */
+/* The last 20 runs are kept, and the 20 contents used last; a result that nobody has read yet is kept for 100 runs. */
 #define PRUNE                                                                                                                                        \
 	"prune() {\n"                                                                                                                                \
 	"	cd \"$R/runs/$OWNER\" || return\n"                                                                                                         \
 	"	for f in *.in.*; do [ -e \"$f\" ] && ! kill -0 ${f##*.} 2>/dev/null && rm -f \"$f\"; done\n"                                               \
 	"	set -- $(ls | grep -x '[0-9][0-9]*' | sort -n)\n"                                                                                          \
-	"	while [ $# -gt 20 ]; do { [ -f \"$1/status\" ] || ! alive \"$1\"; } && rm -rf \"$1\"; shift; done\n"                                       \
+	"	while [ $# -gt 20 ]; do\n"                                                                                                                 \
+	"		alive \"$1\" || { [ -f \"$1/status\" ] && [ ! -f \"$1/seen\" ] && [ $# -le 100 ]; } || rm -rf \"$1\"\n"                                   \
+	"		shift\n"                                                                                                                                  \
+	"	done\n"                                                                                                                                    \
 	"	cd $R/content 2>/dev/null && ls -t | tail -n +21 | while read -r f; do rm -rf \"$f\"; done\n"                                              \
 	"}\n"
 
@@ -76,30 +79,34 @@ const char node_ship[] = COMMON "HASH=$4; C=$R/content/$HASH T=$R/content/$HASH.
                                 "fi\n"
                                 "echo shipped\n";
 
-const char node_stop[] = COMMON "REASON=$4\n"
-                                "ours\n"
-                                "mkdir -p \"$R/runs/$OWNER\"\n"
-                                /* not started yet: taking its number keeps it from starting ever */
-                                "if mkdir \"$D\" 2>/dev/null; then echo $REASON > \"$D/reason\"; echo -1 0 > \"$D/status\"; fi\n"
-                                "nap() { sleep 0.1 2>/dev/null || sleep 1; }\n"
-                                "i=0; while [ ! -s \"$D/pid\" ] && [ ! -f \"$D/status\" ] && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
-                                "[ -f \"$D/status\" ] && { echo stopped; exit 0; }\n"
-                                "p=; { read -r p s < \"$D/pid\"; } 2>/dev/null\n"
-                                "[ -n \"$p\" ] || { echo $REASON > \"$D/reason\"; echo stopped; exit 0; }\n"
-                                "now=$(started_at $p); [ $now = none ] || [ $now = $s ] || { echo stopped; exit 0; }\n"
-                                "echo $REASON > \"$D/reason\"\n"
-                                "members() {\n"
-                                "	for f in /proc/[0-9]*; do\n"
-                                "		q=${f##*/}; stat_fields $q; set -- $l\n"
-                                "		[ \"${4:-}\" = $p ] && [ $q != $p ] && [ $1 != Z ] && echo $q\n"
-                                "	done\n"
-                                "}\n"
-                                "kill -TERM $(members) 2>/dev/null\n"
-                                "i=0; while [ -n \"$(members)\" ] && [ $i -lt 50 ]; do nap; i=$((i + 1)); done\n"
-                                "kill -KILL $(members) 2>/dev/null\n"
-                                "i=0; while [ ! -f \"$D/status\" ] && alive \"$D\" && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
-                                "[ -f \"$D/status\" ] || { alive \"$D\" && kill -KILL $p $(members); }\n"
-                                "echo stopped\n";
+const char node_stop[] =
+        COMMON "REASON=$4\n"
+               "ours\n"
+               "mkdir -p \"$R/runs/$OWNER\"\n"
+               /* not started yet: taking its number keeps it from starting ever */
+               "if mkdir \"$D\" 2>/dev/null; then echo $REASON > \"$D/reason\"; echo -1 0 > \"$D/status\"; fi\n"
+               "nap() { sleep 0.1 2>/dev/null || sleep 1; }\n"
+               "i=0; while [ ! -s \"$D/pid\" ] && [ ! -f \"$D/status\" ] && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
+               "[ -f \"$D/status\" ] && { echo stopped; exit 0; }\n"
+               "p=; { read -r p s < \"$D/pid\"; } 2>/dev/null\n"
+               "[ -n \"$p\" ] || { echo $REASON > \"$D/reason\"; echo stopped; exit 0; }\n"
+               "now=$(started_at $p); [ $now = none ] || [ $now = $s ] || { echo stopped; exit 0; }\n"
+               "echo $REASON > \"$D/reason\"\n"
+               "members() {\n"
+               "	for f in /proc/[0-9]*; do\n"
+               "		q=${f##*/}; stat_fields $q; set -- $l\n"
+               "		[ \"${4:-}\" = $p ] && [ $q != $p ] && [ $1 != Z ] || continue\n"
+               /* without its leader the number of the session may have been given again, after a reboot for instance */
+               "		[ $now != none ] || tr '\\0' '\\n' < $f/environ 2>/dev/null | grep -qx \"REBAR_RUN=$NUMBER\" || continue\n"
+               "		echo $q\n"
+               "	done\n"
+               "}\n"
+               "kill -TERM $(members) 2>/dev/null\n"
+               "i=0; while [ -n \"$(members)\" ] && [ $i -lt 50 ]; do nap; i=$((i + 1)); done\n"
+               "kill -KILL $(members) 2>/dev/null\n"
+               "i=0; while [ ! -f \"$D/status\" ] && alive \"$D\" && [ $i -lt 30 ]; do nap; i=$((i + 1)); done\n"
+               "[ -f \"$D/status\" ] || { alive \"$D\" && kill -KILL $p $(members); }\n"
+               "echo stopped\n";
 
 const char node_prepare[] = COMMON PRUNE "ours\n"
                                          "mkdir -p \"$D/outputs\" && echo ready && prune > /dev/null 2>&1\n"
@@ -137,6 +144,7 @@ const char node_collect[] =
                "[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
                "[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
                "[ $# -gt 0 ] && cat \"$@\"\n"
+               "[ $state = done ] && : > \"$D/seen\"\n"
                "exit 0\n";
 
 const char node_supervisor_tools[] = TOOLS PRUNE;

@@ -197,7 +197,7 @@ static void finish_collected(struct script_run *s)
 	if (s->log_errno)
 		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", s->item->number, s->item->run_dir,
 		        strerror(s->log_errno));
-	if (c->reason[0]) {
+	if (c->reason[0] && strcmp(c->reason, "interrupted")) {
 		bool timeout = !strcmp(c->reason, "timeout");
 		if (timeout) {
 			buf_adds(&why, "stopped: not done after ");
@@ -257,8 +257,10 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 		_cleanup_buf_ struct buf line = {0};
 		last_line(res->tail, strlen(res->tail), &line);
 		finish_why(s, RUN_FAILED, "cannot read the result on '%s': %s", s->item->target->name, line.len ? buf_str(&line) : "it is cut short");
-	} else if (c->reason[0]) {
+	} else if (c->reason[0] && strcmp(c->reason, "interrupted")) {
 		finish_collected(s);
+	} else if (!strcmp(state, "gone") && !s->stopping) {
+		stop(s, "interrupted"); /* what its supervisor left behind must not meet the next run */
 	} else {
 		finish_why(s, RUN_INTERRUPTED, "interrupted: it was started on '%s', and neither its process nor its result is left",
 		        s->item->target->name);
