@@ -63,9 +63,9 @@ start
 expect "state" "$(cat "$MNT/deployments/d/state")" active
 stop
 
-# As fstab does it. mount(8) looks for mount.fuse3 or mount.fuse, which runs rebarfs.
+# As fstab does it: mount(8) runs mount.fuse3 (or mount.fuse), which runs the program: "rebarfs#REPO" of type fuse, or REPO of type fuse.rebarfs once it is installed.
 if command -v mount.fuse3 >/dev/null || command -v mount.fuse >/dev/null; then
-	PATH=$(dirname "$(readlink -f "$REBARFS")"):$PATH mount -t fuse.rebarfs -o "state=$STATE,cache=$CACHE" "$REPO" "$MNT" || fail "mount -t fuse.rebarfs failed"
+	mount -t fuse -o "state=$STATE,cache=$CACHE" "$REBARFS#$REPO" "$MNT" || fail "mount -t fuse failed"
 	expect "state" "$(cat "$MNT/deployments/d/state")" active
 	DAEMON=$(daemon_of_state)
 	umount "$MNT" || fail "umount failed"

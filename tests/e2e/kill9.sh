@@ -30,8 +30,7 @@ expect "how often it ended" "$(on 11 'grep -c ended /root/ran')" 1
 expect "nodes" "$(ls -d "$MNT"/nodes/d-n-* | wc -l)" 200
 expect "states of simulated node roles" "$(states "$MNT/nodes/d-n-*/roles/*/state")" "400 active"
 # Destruction is taken up again too.
-echo destroy >"$MNT/deployments/d/ctl"
-apply d
+echo destroy >"$MNT/deployments/d/ctl" || fail "destroy is refused"
 sleep 0.3
 kill_hard
 start

@@ -128,7 +128,7 @@ cleanup() {
 			DAEMON=$(daemon_of_state)
 		fi
 		for d in "$MNT"/deployments/*/; do
-			timeout 10 sh -c 'echo destroy >"$1/ctl" && echo "apply $(sed -n "1s/^plan \([^:]*\):.*/\1/p" "$1/plan")" >"$1/ctl"' - "$d" 2>/dev/null
+			timeout 10 sh -c 'echo destroy >"$1/ctl"' - "$d" 2>/dev/null
 		done
 		for d in "$MNT"/deployments/*/; do
 			timeout 60 cat "$d/wait" >/dev/null 2>&1
@@ -252,8 +252,14 @@ apply() {
 # destroy DEPLOYMENT SECONDS
 destroy() {
 	echo destroy >"$MNT/deployments/$1/ctl" || fail "cannot destroy $1: $(cat "$MNT/deployments/$1/refused")"
-	apply "$1"
 	settle "$1" "$2"
+	expect "what is left of $1" "$(list "$MNT/deployments/$1/nodes")" ""
+}
+
+# runs GLOB: how many runs there were altogether
+runs() {
+	# shellcheck disable=SC2086
+	find $1/runs/ -mindepth 1 -maxdepth 1 | wc -l
 }
 
 # Words of a directory listing.
@@ -439,7 +445,7 @@ fake_repo() {
 # states GLOB: how many of which, "3000 active"
 states() {
 	# shellcheck disable=SC2086
-	cat $1 | sort | uniq -c | awk '{ printf "%s%d %s", NR > 1 ? ", " : "", $1, $2 } END { print "" }'
+	cat $1 | sort | uniq -c | awk '{ printf "%s%d %s", (NR == 1 ? "" : ", "), $1, $2 } END { print "" }'
 }
 
 # ssh_repo NODE=ADDRESS...: a deployment 's' on those machines with the role 'slow', a script that takes 4 s and counts how often it was begun

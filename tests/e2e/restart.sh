@@ -26,17 +26,17 @@ settle s 60
 settle d 60
 expect "how often the script began" "$(on 11 'grep -c begun /root/ran')" 1
 expect "how often it ended" "$(on 11 'grep -c ended /root/ran')" 1
-expect "attempts" "$(cat "$MNT/nodes/m1/roles/slow/attempts")" 1
+expect "runs" "$(runs "$MNT/nodes/m1/roles/slow")" 1
 expect_match "the log, from before and after the restart" "$(paste -sd ' ' "$MNT/nodes/m1/roles/slow/log")" 'now it begins.*now it ends'
 expect "its output" "$(cat "$MNT/nodes/m1/roles/slow/outputs/answer")" 42
 expect "states of simulated node roles" "$(states "$MNT/nodes/d-n-*/roles/*/state")" "120 active"
 expect "simulated nodes" "$(ls -d "$MNT"/nodes/d-n-* | wc -l)" 60
 
 # Everything is known again after a restart with nothing to do, and nothing runs.
-attempts=$(cat "$MNT"/nodes/*/roles/*/attempts | paste -sd ' ')
+before=$(runs "$MNT/nodes/*/roles/*")
 stop
 start
 settle s 20
 settle d 20
-expect "attempts after a restart with nothing to do" "$(cat "$MNT"/nodes/*/roles/*/attempts | paste -sd ' ')" "$attempts"
+expect "runs after a restart with nothing to do" "$(runs "$MNT/nodes/*/roles/*")" "$before"
 stop
