@@ -1,5 +1,6 @@
 #include "fs/base/child.h"
 #include "fs/base/mem.h"
+#include "fs/base/str.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -7,7 +8,9 @@
 
 #define OUT_MAX (1 << 20)
 #define TAIL_MAX 4096
+#define LINE_MAX_BYTES (16 << 20) /* a longer line comes in pieces: memory has an end */
 #define KILL_AFTER_MS 5000
+#define GROUP_POLL_MS 50
 #define PIPE_GRACE_MS 1000 /* a grandchild may keep our pipe open: that long after the exit we still listen */
 
 extern char **environ;
@@ -22,11 +25,12 @@ struct child {
 	void (*on_line)(void *arg, const char *line, size_t len);
 	void (*done)(void *arg, const struct child_result *res);
 	void *arg;
-	int64_t exit_status;
+	pid_t pid;
+	int64_t exit_status, kill_at_ms;
 	int signal;
-	int handles;     /* not yet closed */
-	int open_pipes;  /* not at their end */
-	bool exited, timed_out, cancelled, finishing;
+	int handles;    /* not yet closed */
+	int open_pipes; /* not at their end */
+	bool exited, timed_out, cancelled, awaits_group, finishing;
 	char chunk[8192];
 };
 
@@ -40,13 +44,13 @@ static void closed(uv_handle_t *h)
 	if (c->line.len && c->on_line)
 		c->on_line(c->arg, c->line.data, c->line.len);
 	struct child_result res = {
-		.status = c->signal ? -1 : (int)c->exit_status,
-		.signal = c->signal,
-		.timed_out = c->timed_out,
-		.cancelled = c->cancelled,
-		.out = buf_str(&c->collected),
-		.out_len = c->collected.len,
-		.tail = buf_str(&c->tail),
+	        .status = c->signal ? -1 : (int)c->exit_status,
+	        .signal = c->signal,
+	        .timed_out = c->timed_out,
+	        .cancelled = c->cancelled,
+	        .out = buf_str(&c->collected),
+	        .out_len = c->collected.len,
+	        .tail = buf_str(&c->tail),
 	};
 	if (c->done)
 		c->done(c->arg, &res);
@@ -83,15 +87,36 @@ static void on_grace(uv_timer_t *t)
 static void on_kill(uv_timer_t *t)
 {
 	struct child *c = t->data;
-	kill(-c->process.pid, SIGKILL);
+	kill(-c->pid, SIGKILL);
+}
+
+static void stop(struct child *c, int sig)
+{
+	kill(-c->pid, sig);
+	c->kill_at_ms = monotonic_ms() + KILL_AFTER_MS;
+	uv_timer_start(&c->timer, on_kill, KILL_AFTER_MS, 0);
 }
 
 static void on_timeout(uv_timer_t *t)
 {
 	struct child *c = t->data;
 	c->timed_out = true;
-	kill(-c->process.pid, SIGTERM);
-	uv_timer_start(&c->timer, on_kill, KILL_AFTER_MS, 0);
+	stop(c, SIGTERM);
+}
+
+/* A shell ends at once at SIGTERM, the apt-get under it finishes dpkg first: who asked for the end may go on when the whole group is gone. */
+static void on_group(uv_timer_t *t)
+{
+	struct child *c = t->data;
+	if (kill(-c->pid, 0) == 0 && monotonic_ms() < c->kill_at_ms)
+		return;
+	kill(-c->pid, SIGKILL);
+	uv_timer_stop(t);
+	c->awaits_group = false;
+	if (c->open_pipes)
+		uv_timer_start(t, on_grace, PIPE_GRACE_MS, 0);
+	else
+		finish(c);
 }
 
 void child_cancel(struct child *c, int sig)
@@ -99,13 +124,12 @@ void child_cancel(struct child *c, int sig)
 	if (c->exited)
 		return;
 	c->cancelled = true;
-	kill(-c->process.pid, sig ? sig : SIGTERM);
-	uv_timer_start(&c->timer, on_kill, KILL_AFTER_MS, 0);
+	stop(c, sig ? sig : SIGTERM);
 }
 
 int child_pid(const struct child *c)
 {
-	return c->process.pid;
+	return c->pid;
 }
 
 static void on_exited(uv_process_t *p, int64_t status, int sig)
@@ -115,7 +139,10 @@ static void on_exited(uv_process_t *p, int64_t status, int sig)
 	c->exit_status = status;
 	c->signal = sig;
 	uv_timer_stop(&c->timer);
-	if (c->open_pipes)
+	c->awaits_group = (c->timed_out || c->cancelled) && kill(-c->pid, 0) == 0;
+	if (c->awaits_group)
+		uv_timer_start(&c->timer, on_group, GROUP_POLL_MS, GROUP_POLL_MS);
+	else if (c->open_pipes)
 		uv_timer_start(&c->timer, on_grace, PIPE_GRACE_MS, 0);
 	else
 		finish(c);
@@ -133,19 +160,20 @@ static void take_lines(struct child *c, const char *data, size_t len)
 		const char *nl = memchr(data, '\n', len);
 		size_t n = nl ? (size_t)(nl - data) : len;
 		buf_add(&c->line, data, n);
-		if (!nl)
+		if (!nl && c->line.len < LINE_MAX_BYTES)
 			return;
 		c->on_line(c->arg, buf_str(&c->line), c->line.len);
 		buf_reset(&c->line);
-		data += n + 1;
-		len -= n + 1;
+		n += nl != NULL;
+		data += n;
+		len -= n;
 	}
 }
 
 static void pipe_ended(struct child *c, uv_stream_t *s)
 {
 	uv_read_stop(s);
-	if (--c->open_pipes == 0 && c->exited)
+	if (--c->open_pipes == 0 && c->exited && !c->awaits_group)
 		finish(c);
 }
 
@@ -211,6 +239,18 @@ static char **make_env(const char *const *extra)
 	return env;
 }
 
+/* ENOENT comes from the program, its interpreter and the directory alike. */
+static int cannot_start(const struct child_spec *spec, int rc, struct err **err)
+{
+	if (spec->cwd && access(spec->cwd, X_OK) < 0)
+		return err_errno(err, errno, "cannot start '%s' in '%s'", spec->argv[0], spec->cwd);
+	if (rc == UV_ENOENT && strchr(spec->argv[0], '/') && access(spec->argv[0], F_OK) == 0)
+		return err_set(err, ENOENT, "cannot start '%s': the interpreter its first line names is not there", spec->argv[0]);
+	if (rc == UV_ENOENT)
+		return err_set(err, ENOENT, "'%s' is not installed (or not in PATH)", spec->argv[0]);
+	return err_errno(err, -rc, "cannot start '%s'", spec->argv[0]);
+}
+
 static void init_handle(struct child *c, uv_handle_t *h)
 {
 	h->data = c;
@@ -221,7 +261,7 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 {
 	struct child *c = xcalloc(1, sizeof *c);
 	uv_stdio_container_t io[3];
-	int out_fd = -1;
+	int out_fd = -1, rc;
 
 	c->on_line = spec->on_line;
 	c->done = spec->done;
@@ -244,9 +284,7 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 	if (spec->output_path) {
 		out_fd = open(spec->output_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		if (out_fd < 0) {
-			int saved = errno;
-			err_errno(err, saved, "cannot write '%s'", spec->output_path);
-			c->done = NULL;
+			rc = err_errno(err, errno, "cannot write '%s'", spec->output_path);
 			goto fail;
 		}
 		io[1].flags = io[2].flags = UV_INHERIT_FD;
@@ -258,28 +296,26 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 	}
 	char **env = make_env(spec->env);
 	uv_process_options_t opt = {
-		.exit_cb = on_exited,
-		.file = spec->argv[0],
-		.args = (char **)spec->argv,
-		.env = env,
-		.cwd = spec->cwd ? spec->cwd : "/",
-		.flags = UV_PROCESS_DETACHED,
-		.stdio_count = 3,
-		.stdio = io,
+	        .exit_cb = on_exited,
+	        .file = spec->argv[0],
+	        .args = (char **)spec->argv,
+	        .env = env,
+	        .cwd = spec->cwd ? spec->cwd : "/",
+	        .flags = UV_PROCESS_DETACHED,
+	        .stdio_count = 3,
+	        .stdio = io,
 	};
-	int rc = uv_spawn(loop, &c->process, &opt);
+	rc = uv_spawn(loop, &c->process, &opt);
 	free(env);
 	if (out_fd >= 0)
 		close(out_fd);
 	/* uv_spawn initialises the handle even when it fails */
 	c->handles++;
 	if (rc < 0) {
-		if (rc == UV_ENOENT)
-			err_set(err, ENOENT, "'%s' is not installed (or not in PATH)", spec->argv[0]);
-		else
-			err_set(err, -rc, "cannot start '%s': %s", spec->argv[0], uv_strerror(rc));
-		goto fail_spawned;
+		rc = cannot_start(spec, rc, err);
+		goto fail;
 	}
+	c->pid = c->process.pid;
 	if (!spec->output_path) {
 		c->open_pipes = 2;
 		uv_read_start((uv_stream_t *)&c->out, on_alloc, on_out);
@@ -298,8 +334,6 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 	return 0;
 
 fail:
-	rc = -EIO;
-fail_spawned:
 	c->done = NULL;
 	c->on_line = NULL;
 	c->finishing = true;
@@ -309,7 +343,7 @@ fail_spawned:
 	close_once((uv_handle_t *)&c->out);
 	close_once((uv_handle_t *)&c->errs);
 	close_once((uv_handle_t *)&c->timer);
-	return err && *err ? -(*err)->code : rc;
+	return rc;
 }
 
 void child_explain(struct buf *out, const char *name, const struct child_result *res)
@@ -324,7 +358,7 @@ void child_explain(struct buf *out, const char *name, const struct child_result 
 		buf_addf(out, "'%s' failed: exit %d", name, res->status);
 	const char *text = *res->tail ? res->tail : res->out;
 	const char *end = text + strlen(text);
-	while (end > text && (end[-1] == '\n' || end[-1] == ' '))
+	while (end > text && strchr(" \t\r\n", end[-1]))
 		end--;
 	const char *start = end;
 	while (start > text && start[-1] != '\n')

@@ -25,14 +25,14 @@ struct child_spec {
 	const char *input;        /* bytes for stdin; NULL: /dev/null */
 	size_t input_len;
 	const char *output_path;  /* append stdout and stderr to this file; NULL: stdout collected */
-	void (*on_line)(void *arg, const char *line, size_t len); /* each line of stdout as it comes, without its newline; else NULL */
-	int64_t timeout_ms;       /* SIGTERM to the group then, SIGKILL 5 s later; 0: none */
+	void (*on_line)(void *arg, const char *line, size_t len); /* each line of stdout as it comes, without its newline (over 16 MiB: in pieces); else NULL */
+	int64_t timeout_ms;       /* SIGTERM to the group then, SIGKILL 5 s later, done when the whole group is gone; 0: none */
 	void (*done)(void *arg, const struct child_result *res);
 	void *arg;
 };
 /* -errno at once when it cannot be started (done is not called then). All of spec is copied. */
 int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **ret, struct err **err);
-/* SIGTERM (or sig) to the group, SIGKILL after 5 s; done still comes. */
+/* SIGTERM (or sig) to the group, SIGKILL after 5 s; done still comes, when the whole group is gone. */
 void child_cancel(struct child *c, int sig);
 int child_pid(const struct child *c);
 /* One sentence for a failed child: "'mmdebstrap' failed: exit 25: E: Unable to locate package foo" (last useful line of tail). */

@@ -3,16 +3,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 int file_read(int dirfd, const char *path, size_t max, struct buf *out, struct err **err)
 {
-	_cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	/* Without O_NONBLOCK a FIFO where a document should be would stop the thread for ever. */
+	_cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot read '%s'", path);
+	if (S_ISFIFO(st.st_mode))
+		return err_set(err, EINVAL, "cannot read '%s': it is a pipe, not a file", path);
 	char chunk[16384];
 	size_t got = 0;
 	for (;;) {
@@ -52,16 +57,18 @@ static int dir_sync(int dirfd, const char *path, struct err **err)
 	if (slash)
 		slash[slash == dir] = '\0';
 	_cleanup_close_ int fd = openat(dirfd, slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) < 0)
+	/* EINVAL: this file system does not sync directories */
+	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
 		return err_errno(err, errno, "cannot sync the directory of '%s'", path);
 	return 0;
 }
 
-static int write_temp(int dirfd, const char *temp, const char *path, const void *data, size_t len, const struct stat *like, mode_t mode, struct err **err)
+static int write_temp(
+        int dirfd, const char *temp, const char *path, const void *data, size_t len, const struct stat *like, mode_t mode, struct err **err)
 {
 	_cleanup_close_ int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return err_errno(err, errno, "cannot write beside '%s'", path);
+		return errno == EEXIST ? -EEXIST : err_errno(err, errno, "cannot write beside '%s'", path);
 	if (like && (like->st_uid != geteuid() || like->st_gid != getegid()) && fchown(fd, like->st_uid, like->st_gid) < 0)
 		return err_errno(err, errno, "cannot keep the owner of '%s'", path);
 	if (fchmod(fd, mode) < 0)
@@ -76,12 +83,19 @@ static int write_temp(int dirfd, const char *temp, const char *path, const void 
 
 static int replace(int dirfd, const char *path, const void *data, size_t len, const struct stat *like, mode_t mode, struct err **err)
 {
-	/* Begins with a dot: ignored by whoever lists the directory for documents. */
+	/* Begins with a dot: ignored by whoever lists the directory for documents. The name is cut so that it fits whatever the file is called. */
 	static unsigned counter;
 	const char *slash = strrchr(path, '/');
-	int head = slash ? (int)(slash - path + 1) : 0;
-	_cleanup_free_ char *temp = xasprintf("%.*s.%s.%d.%u~", head, path, path + head, (int)getpid(), __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
-	int rc = write_temp(dirfd, temp, path, data, len, like, mode, err);
+	int head = slash ? (int)(slash - path + 1) : 0, rc = -EEXIST;
+	_cleanup_free_ char *temp = NULL;
+	/* A crash leaves its temporary file, and in a container the next daemon has the same pid: go on to the next number. */
+	for (int i = 0; i < 1000 && rc == -EEXIST; i++) {
+		free(temp);
+		temp = xasprintf("%.*s.%.200s.%d.%u~", head, path, path + head, (int)getpid(), __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED));
+		rc = write_temp(dirfd, temp, path, data, len, like, mode, err);
+	}
+	if (rc == -EEXIST)
+		return err_errno(err, EEXIST, "cannot write beside '%s': remove '%s' and its like", path, temp);
 	if (rc == 0 && renameat(dirfd, temp, dirfd, path) < 0)
 		rc = err_errno(err, errno, "cannot replace '%s'", path);
 	if (rc < 0) {
@@ -102,15 +116,20 @@ int file_replace(const char *path, const void *data, size_t len, struct err **er
 	struct stat st;
 	if (!target && errno != ENOENT)
 		return err_errno(err, errno, "cannot follow '%s'", path);
-	if (target && stat(target, &st) == 0)
+	if (target && stat(target, &st) == 0) {
+		if (!S_ISREG(st.st_mode)) /* a rename over /dev/null succeeds */
+			return err_set(err, EINVAL, "cannot replace '%s': it is not a file", path);
 		return replace(AT_FDCWD, target, data, len, &st, st.st_mode & 07777, err);
+	}
+	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+		return err_set(err, ENOENT, "cannot replace '%s': it is a link to what is not there", path);
 	return replace(AT_FDCWD, path, data, len, NULL, 0644, err);
 }
 
 int dir_make_all(const char *path, mode_t mode, struct err **err)
 {
 	_cleanup_free_ char *p = xstrdup(path);
-	for (char *s = p + 1;; s++) {
+	for (char *s = p + (*p != '\0');; s++) {
 		if (*s && *s != '/')
 			continue;
 		char c = *s;
@@ -127,25 +146,41 @@ int dir_make_all(const char *path, mode_t mode, struct err **err)
 	return 0;
 }
 
-static int remove_below(int dirfd, const char *name, dev_t dev)
+/* The mount's number, since a bind mount has the device of what it shows; the device where the kernel does not tell (before 5.8). */
+static uint64_t mount_of(const struct statx *stx)
 {
-	struct stat st;
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISDIR(st.st_mode))
+	return stx->stx_mask & STATX_MNT_ID ? stx->stx_mnt_id : makedev(stx->stx_dev_major, stx->stx_dev_minor);
+}
+
+static int look(int dirfd, const char *name, struct statx *stx)
+{
+	return statx(dirfd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE | STATX_MNT_ID, stx) < 0 ? -errno : 0;
+}
+
+static int remove_below(int dirfd, const char *name, uint64_t mount)
+{
+	struct statx stx;
+	int rc = look(dirfd, name, &stx);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	if (!S_ISDIR(stx.stx_mode))
 		return unlinkat(dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-	if (st.st_dev != dev)
+	if (mount_of(&stx) != mount)
 		return -EXDEV;
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if ((st.st_mode & 0700) != 0700)
+	if ((stx.stx_mode & 0700) != 0700)
 		fchmod(fd, 0700); /* the content store's directories are read-only */
 	DIR *d = fdopendir(fd);
-	int rc = 0;
+	if (!d) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
 	for (struct dirent *e; rc == 0 && (e = readdir(d));)
 		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			rc = remove_below(fd, e->d_name, dev);
+			rc = remove_below(fd, e->d_name, mount);
 	closedir(d);
 	if (rc == 0 && unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		rc = -errno;
@@ -154,10 +189,14 @@ static int remove_below(int dirfd, const char *name, dev_t dev)
 
 int tree_remove(const char *path, struct err **err)
 {
-	struct stat st;
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : err_errno(err, errno, "cannot remove '%s'", path);
-	int rc = remove_below(AT_FDCWD, path, st.st_dev);
+	struct statx stx;
+	int rc = look(AT_FDCWD, path, &stx);
+	if (rc == -ENOENT)
+		return 0;
+	if (rc == 0)
+		rc = remove_below(AT_FDCWD, path, mount_of(&stx));
+	if (rc == -EXDEV)
+		return err_set(err, EXDEV, "cannot remove '%s': something is mounted in it", path);
 	return rc < 0 ? err_errno(err, -rc, "cannot remove '%s'", path) : 0;
 }
 

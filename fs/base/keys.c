@@ -2,6 +2,7 @@
 #include "fs/base/mem.h"
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <string.h>
 
 static const char *const type_names[] = {"string", "int", "bool", "enum", "list", "size", "duration", "float", "json"};
@@ -28,7 +29,10 @@ static int number_of(enum value_type type, const char *text, double *ret, struct
 	if (type == VALUE_FLOAT) {
 		char *end;
 		*ret = strtod(text, &end);
-		return end == text || *end ? err_set(err, EINVAL, "must be a number, not '%s'", text) : 0;
+		/* strtod takes blanks, 0x10, nan and inf, too: a rate that is not a number passes any bounds */
+		if (end == text || *end || strspn(text, "+-.0123456789eE") != strlen(text))
+			return err_set(err, EINVAL, "must be a number, not '%s'", text);
+		return isfinite(*ret) ? 0 : err_set(err, ERANGE, "'%s' is too large", text);
 	}
 	if (type == VALUE_INT)
 		rc = parse_int(text, &v, err);
@@ -53,7 +57,8 @@ static int check_bounds(enum value_type type, const char *text, double v, const 
 		return 0;
 	if (has_low && has_high)
 		return err_set(err, ERANGE, "must be from %s to %s, not %s", min, max, text);
-	return has_low ? err_set(err, ERANGE, "must be at least %s, not %s", min, text) : err_set(err, ERANGE, "must be at most %s, not %s", max, text);
+	return has_low ? err_set(err, ERANGE, "must be at least %s, not %s", min, text)
+	               : err_set(err, ERANGE, "must be at most %s, not %s", max, text);
 }
 
 int value_check(enum value_type type, const char *text, const char *min, const char *max, const char *values, struct err **err)
@@ -74,7 +79,8 @@ int value_check(enum value_type type, const char *text, const char *min, const c
 		_cleanup_buf_ struct buf all = {0};
 		strlist_join(&l, ", ", &all);
 		const char *near = str_suggest(text, (const char *const *)l.items, l.n);
-		return err_set(err, EINVAL, "must be one of %s, not '%s'%s%s%s", buf_str(&all), text, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+		return err_set(err, EINVAL, "must be one of %s, not '%s'%s%s%s", buf_str(&all), text, near ? " (did you mean '" : "",
+		        near ? near : "", near ? "'?)" : "");
 	}
 	case VALUE_JSON: {
 		json_error_t je;

@@ -40,7 +40,8 @@ char *xstrndup(const char *s, size_t n)
 
 void *xmemdup(const void *p, size_t size)
 {
-	return memcpy(xmalloc(size), p, size);
+	void *copy = xmalloc(size);
+	return size ? memcpy(copy, p, size) : copy; /* NULL of no bytes is fine here, not for memcpy */
 }
 
 char *xasprintf(const char *fmt, ...)

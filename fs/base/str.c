@@ -145,7 +145,7 @@ int parse_int(const char *text, int64_t *ret, struct err **err)
 	if (*end)
 		return err_set(err, EINVAL, "must be a whole number, not '%s'", text);
 	if (errno == ERANGE)
-		return err_set(err, ERANGE, "'%s' is too large", text);
+		return err_set(err, ERANGE, "'%s' is too %s", text, v < 0 ? "small" : "large");
 	*ret = v;
 	return 0;
 }
@@ -252,8 +252,8 @@ void format_size(struct buf *out, int64_t bytes)
 void format_time(struct buf *out, int64_t unix_ms)
 {
 	time_t t = (time_t)(unix_ms / 1000);
-	struct tm tm;
-	char text[32];
+	struct tm tm = {0}; /* stays so for a year that does not fit */
+	char text[32] = "";
 	gmtime_r(&t, &tm);
 	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
 	buf_adds(out, text);
