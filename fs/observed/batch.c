@@ -43,8 +43,9 @@ static void number(struct store_batch *b, int64_t n)
 
 static void bytes(struct store_batch *b, enum bind_kind kind, const void *data, size_t len)
 {
-	if (b->arena_len + len > b->arena_cap) {
-		while (b->arena_len + len > b->arena_cap)
+	/* one more: an arena of nothing but empty strings is still one, and NULL would be bound as SQL NULL */
+	if (b->arena_len + len + 1 > b->arena_cap) {
+		while (b->arena_len + len + 1 > b->arena_cap)
 			b->arena_cap = b->arena_cap ? b->arena_cap * 2 : 1024;
 		b->arena = xreallocarray(b->arena, b->arena_cap, 1);
 	}
@@ -61,6 +62,12 @@ static void text(struct store_batch *b, const char *s)
 		value(b, (struct value){BIND_NULL, 0, 0});
 }
 
+/* For columns that are NOT NULL: a batch that breaks a constraint could never be written, and whatever comes behind it neither. */
+static void needed(struct store_batch *b, const char *s)
+{
+	text(b, s ? s : "");
+}
+
 static void with_id(struct store_batch *b, enum statement s, int64_t id)
 {
 	step(b, s);
@@ -70,7 +77,7 @@ static void with_id(struct store_batch *b, enum statement s, int64_t id)
 void store_put_deployment(struct store_batch *b, const struct row_deployment *r)
 {
 	with_id(b, PUT_DEPLOYMENT, r->id);
-	text(b, r->name);
+	needed(b, r->name);
 	number(b, r->paused);
 	number(b, r->destroying);
 	text(b, r->in_force);
@@ -85,7 +92,7 @@ void store_del_deployment(struct store_batch *b, int64_t id)
 void store_put_node(struct store_batch *b, const struct row_node *r)
 {
 	with_id(b, PUT_NODE, r->id);
-	text(b, r->name);
+	needed(b, r->name);
 	text(b, r->deployment);
 	text(b, r->group);
 	text(b, r->provider);
@@ -127,7 +134,7 @@ void store_put_node_role(struct store_batch *b, const struct row_node_role *r)
 {
 	with_id(b, PUT_NODE_ROLE, r->id);
 	number(b, r->node_id);
-	text(b, r->role);
+	needed(b, r->role);
 	number(b, r->last_run);
 	number(b, r->last_result);
 	number(b, r->last_incarnation);
@@ -177,8 +184,8 @@ void store_set_outputs(struct store_batch *b, int64_t node_role_id, const struct
 	with_id(b, DEL_OUTPUTS, node_role_id);
 	for (size_t i = 0; i < n; i++) {
 		with_id(b, PUT_OUTPUT, node_role_id);
-		text(b, rows[i].key);
-		text(b, rows[i].value);
+		needed(b, rows[i].key);
+		needed(b, rows[i].value);
 	}
 }
 
@@ -190,7 +197,7 @@ void store_put_event(struct store_batch *b, const struct row_event *r)
 	text(b, r->node);
 	text(b, r->role);
 	text(b, r->who);
-	text(b, r->text);
+	needed(b, r->text);
 	if (r->seq % 1000 == 0)
 		with_id(b, TRIM_EVENTS, r->seq);
 }
@@ -220,5 +227,5 @@ void store_put_digest(struct store_batch *b, const struct row_digest *r)
 {
 	step(b, PUT_DIGEST);
 	bytes(b, BIND_BLOB, r->digest.b, sizeof r->digest.b);
-	text(b, r->parts);
+	needed(b, r->parts);
 }

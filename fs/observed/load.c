@@ -18,7 +18,8 @@ static int64_t number(sqlite3_stmt *st, int col)
 static void deployment_row(struct store_contents *c, sqlite3_stmt *st)
 {
 	c->deployments = xreallocarray(c->deployments, c->n_deployments + 1, sizeof *c->deployments);
-	c->deployments[c->n_deployments++] = (struct row_deployment){number(st, 0), text(st, 1), number(st, 2), number(st, 3), text(st, 4), text(st, 5)};
+	c->deployments[c->n_deployments++] =
+	        (struct row_deployment){number(st, 0), text(st, 1), number(st, 2), number(st, 3), text(st, 4), text(st, 5)};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
 }
@@ -33,34 +34,34 @@ static void node_row(struct store_contents *c, sqlite3_stmt *st)
 {
 	c->nodes = room(c->nodes, c->n_nodes, sizeof *c->nodes);
 	c->nodes[c->n_nodes++] = (struct row_node){
-		.id = number(st, 0),
-		.name = text(st, 1),
-		.deployment = text(st, 2),
-		.group = text(st, 3),
-		.provider = text(st, 4),
-		.incarnation = number(st, 5),
-		.phase = (int)number(st, 6),
-		.machine = text(st, 7),
-		.address = text(st, 8),
-		.port = number(st, 9),
-		.user = text(st, 10),
-		.key = text(st, 11),
-		.host_key = text(st, 12),
-		.image = text(st, 13),
-		.spec = text(st, 14),
-		.facts = text(st, 15),
-		.error = text(st, 16),
-		.attempts = number(st, 17),
-		.since = number(st, 18),
-		.held = text(st, 19),
-		.held_by = text(st, 20),
-		.held_since = number(st, 21),
-		.is_protected = number(st, 22),
-		.wish_rebuild = number(st, 23),
-		.wish_release = number(st, 24),
-		.wish_forget = number(st, 25),
-		.approved = text(st, 26),
-		.created = number(st, 27),
+	        .id = number(st, 0),
+	        .name = text(st, 1),
+	        .deployment = text(st, 2),
+	        .group = text(st, 3),
+	        .provider = text(st, 4),
+	        .incarnation = number(st, 5),
+	        .phase = (int)number(st, 6),
+	        .machine = text(st, 7),
+	        .address = text(st, 8),
+	        .port = number(st, 9),
+	        .user = text(st, 10),
+	        .key = text(st, 11),
+	        .host_key = text(st, 12),
+	        .image = text(st, 13),
+	        .spec = text(st, 14),
+	        .facts = text(st, 15),
+	        .error = text(st, 16),
+	        .attempts = number(st, 17),
+	        .since = number(st, 18),
+	        .held = text(st, 19),
+	        .held_by = text(st, 20),
+	        .held_since = number(st, 21),
+	        .is_protected = number(st, 22),
+	        .wish_rebuild = number(st, 23),
+	        .wish_release = number(st, 24),
+	        .wish_forget = number(st, 25),
+	        .approved = text(st, 26),
+	        .created = number(st, 27),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
@@ -70,21 +71,21 @@ static void node_role_row(struct store_contents *c, sqlite3_stmt *st)
 {
 	c->node_roles = room(c->node_roles, c->n_node_roles, sizeof *c->node_roles);
 	c->node_roles[c->n_node_roles++] = (struct row_node_role){
-		.id = number(st, 0),
-		.node_id = number(st, 1),
-		.role = text(st, 2),
-		.last_run = number(st, 3),
-		.last_result = (int)number(st, 4),
-		.last_incarnation = number(st, 5),
-		.last_digest = text(st, 6),
-		.last_started = number(st, 7),
-		.last_took_ms = number(st, 8),
-		.attempts = number(st, 9),
-		.error = text(st, 10),
-		.wish_run = number(st, 11),
-		.outcome_unknown = number(st, 12),
-		.approved = text(st, 13),
-		.approved_unknown = text(st, 14),
+	        .id = number(st, 0),
+	        .node_id = number(st, 1),
+	        .role = text(st, 2),
+	        .last_run = number(st, 3),
+	        .last_result = (int)number(st, 4),
+	        .last_incarnation = number(st, 5),
+	        .last_digest = text(st, 6),
+	        .last_started = number(st, 7),
+	        .last_took_ms = number(st, 8),
+	        .attempts = number(st, 9),
+	        .error = text(st, 10),
+	        .wish_run = number(st, 11),
+	        .outcome_unknown = number(st, 12),
+	        .approved = text(st, 13),
+	        .approved_unknown = text(st, 14),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
@@ -94,19 +95,19 @@ static void run_row(struct store_contents *c, sqlite3_stmt *st)
 {
 	c->runs = room(c->runs, c->n_runs, sizeof *c->runs);
 	c->runs[c->n_runs++] = (struct row_run){
-		.number = number(st, 0),
-		.node_role_id = number(st, 1),
-		.node_id = number(st, 2),
-		.incarnation = number(st, 3),
-		.role = text(st, 4),
-		.digest = text(st, 5),
-		.result = (int)number(st, 6),
-		.exit_status = (int)number(st, 7),
-		.why = text(st, 8),
-		.started = number(st, 9),
-		.took_ms = number(st, 10),
-		.attempt = number(st, 11),
-		.commit = text(st, 12),
+	        .number = number(st, 0),
+	        .node_role_id = number(st, 1),
+	        .node_id = number(st, 2),
+	        .incarnation = number(st, 3),
+	        .role = text(st, 4),
+	        .digest = text(st, 5),
+	        .result = (int)number(st, 6),
+	        .exit_status = (int)number(st, 7),
+	        .why = text(st, 8),
+	        .started = number(st, 9),
+	        .took_ms = number(st, 10),
+	        .attempt = number(st, 11),
+	        .commit = text(st, 12),
 	};
 	c->max_run = number(st, 0);
 }
@@ -130,6 +131,13 @@ static void intent_row(struct store_contents *c, sqlite3_stmt *st)
 	c->intents[c->n_intents++] = (struct row_intent){number(st, 0), (int)number(st, 1), number(st, 2), number(st, 3), number(st, 4)};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
+}
+
+static void used_row(struct store_contents *c, sqlite3_stmt *st)
+{
+	int64_t *max = number(st, 0) ? &c->max_run : &c->max_id;
+	if (number(st, 1) > *max)
+		*max = number(st, 1);
 }
 
 static bool hash_col(sqlite3_stmt *st, struct hash *h)
@@ -164,22 +172,24 @@ static const struct {
 	const char *sql;
 	void (*row)(struct store_contents *c, sqlite3_stmt *st);
 } queries[] = {
-	{"SELECT * FROM deployments ORDER BY id", deployment_row},
-	{"SELECT * FROM nodes ORDER BY id", node_row},
-	{"SELECT * FROM node_roles ORDER BY id", node_role_row},
-	{"SELECT * FROM runs ORDER BY number", run_row},
-	{"SELECT * FROM outputs ORDER BY node_role_id, key", output_row},
-	{"SELECT * FROM (SELECT * FROM events ORDER BY seq DESC LIMIT 10000) ORDER BY seq", event_row},
-	{"SELECT * FROM intents ORDER BY id", intent_row},
-	{"SELECT * FROM components", component_row},
-	{"SELECT * FROM digests", digest_row},
+        {"SELECT * FROM deployments ORDER BY id", deployment_row},
+        {"SELECT * FROM nodes ORDER BY id", node_row},
+        {"SELECT * FROM node_roles ORDER BY id", node_role_row},
+        {"SELECT * FROM runs ORDER BY number", run_row},
+        {"SELECT * FROM outputs ORDER BY node_role_id, key", output_row},
+        {"SELECT * FROM (SELECT * FROM events ORDER BY seq DESC LIMIT 10000) ORDER BY seq", event_row},
+        {"SELECT * FROM intents ORDER BY id", intent_row},
+        {"SELECT name='run', last FROM used", used_row}, /* behind those it adds to */
+        {"SELECT * FROM components", component_row},
+        {"SELECT * FROM digests", digest_row},
 };
 
 /* What no kept run was made of is of no use to any plan: dropped at start, so that these tables do not grow for ever. */
 static const char prune[] = "BEGIN IMMEDIATE;"
-	"DELETE FROM digests WHERE lower(hex(digest)) NOT IN (SELECT digest FROM runs WHERE digest IS NOT NULL UNION SELECT last_digest FROM node_roles WHERE last_digest IS NOT NULL);"
-	"DELETE FROM components WHERE lower(hex(hash)) NOT IN (SELECT j.value FROM digests, json_each(digests.parts) AS j);"
-	"COMMIT";
+                            "DELETE FROM digests WHERE lower(hex(digest)) NOT IN (SELECT digest FROM runs WHERE digest IS NOT NULL UNION SELECT "
+                            "last_digest FROM node_roles WHERE last_digest IS NOT NULL);"
+                            "DELETE FROM components WHERE lower(hex(hash)) NOT IN (SELECT j.value FROM digests, json_each(digests.parts) AS j);"
+                            "COMMIT";
 
 int store_load(struct store *s, struct store_contents *ret, struct err **err)
 {
@@ -215,8 +225,8 @@ void row_deployment_release(struct row_deployment *r)
 
 void row_node_release(struct row_node *r)
 {
-	char *all[] = {r->name, r->deployment, r->group, r->provider, r->machine, r->address, r->user, r->key, r->host_key, r->image, r->spec, r->facts, r->error, r->held,
-		r->held_by, r->approved};
+	char *all[] = {r->name, r->deployment, r->group, r->provider, r->machine, r->address, r->user, r->key, r->host_key, r->image, r->spec,
+	        r->facts, r->error, r->held, r->held_by, r->approved};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		free(all[i]);
 }

@@ -1,8 +1,9 @@
 /* The embedded store: one SQLite database, one thread that writes it. WAL, synchronous = FULL, and all batches that wait are one transaction: a
  * commit costs an fsync (2,000 a second here), so what came in during the last one is committed together. */
-#include "fs/observed/batch.h"
+#include "fs/base/log.h"
 #include "fs/base/mem.h"
 #include "fs/base/str.h"
+#include "fs/observed/batch.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sqlite3.h>
@@ -13,49 +14,65 @@
 #define GIVE_UP_MS 10000 /* at close, when the disk is in trouble */
 
 static const char *const migrations[] = {
-	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE deployments(id INTEGER PRIMARY KEY, name TEXT NOT NULL, paused INTEGER NOT NULL, destroying INTEGER NOT NULL, in_force TEXT, git_commit TEXT) STRICT;"
-	"CREATE TABLE nodes(id INTEGER PRIMARY KEY, name TEXT NOT NULL, deployment TEXT, grp TEXT, provider TEXT, incarnation INTEGER NOT NULL,"
-	" phase INTEGER NOT NULL, machine TEXT, address TEXT, port INTEGER, login TEXT, key TEXT, host_key TEXT, image TEXT, spec TEXT, facts TEXT, error TEXT,"
-	" attempts INTEGER, since INTEGER, held TEXT, held_by TEXT, held_since INTEGER, protected INTEGER, wish_rebuild INTEGER, wish_release INTEGER,"
-	" wish_forget INTEGER, approved TEXT, created INTEGER) STRICT;"
-	"CREATE TABLE node_roles(id INTEGER PRIMARY KEY, node_id INTEGER NOT NULL, role TEXT NOT NULL, last_run INTEGER, last_result INTEGER,"
-	" last_incarnation INTEGER, last_digest TEXT, last_started INTEGER, last_took_ms INTEGER, attempts INTEGER, error TEXT, wish_run INTEGER,"
-	" outcome_unknown INTEGER, approved TEXT, approved_unknown TEXT) STRICT;"
-	"CREATE INDEX node_roles_by_node ON node_roles(node_id);"
-	"CREATE TABLE runs(number INTEGER PRIMARY KEY, node_role_id INTEGER NOT NULL, node_id INTEGER NOT NULL, incarnation INTEGER, role TEXT, digest TEXT,"
-	" result INTEGER, exit_status INTEGER, why TEXT, started INTEGER, took_ms INTEGER, attempt INTEGER, git_commit TEXT) STRICT;"
-	"CREATE INDEX runs_by_node_role ON runs(node_role_id, number);"
-	"CREATE TABLE outputs(node_role_id INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(node_role_id, key)) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE events(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, deployment TEXT, node TEXT, role TEXT, who TEXT, text TEXT NOT NULL) STRICT;"
-	"CREATE TABLE intents(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, node_id INTEGER NOT NULL, incarnation INTEGER NOT NULL, at INTEGER NOT NULL) STRICT;"
-	"CREATE TABLE components(hash BLOB PRIMARY KEY, text TEXT) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE digests(digest BLOB PRIMARY KEY, parts TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+        "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE deployments(id INTEGER PRIMARY KEY, name TEXT NOT NULL, paused INTEGER NOT NULL, destroying INTEGER NOT NULL, in_force TEXT, "
+        "git_commit TEXT) STRICT;"
+        "CREATE TABLE nodes(id INTEGER PRIMARY KEY, name TEXT NOT NULL, deployment TEXT, grp TEXT, provider TEXT, incarnation INTEGER NOT NULL,"
+        " phase INTEGER NOT NULL, machine TEXT, address TEXT, port INTEGER, login TEXT, key TEXT, host_key TEXT, image TEXT, spec TEXT, facts TEXT, "
+        "error TEXT,"
+        " attempts INTEGER, since INTEGER, held TEXT, held_by TEXT, held_since INTEGER, protected INTEGER, wish_rebuild INTEGER, wish_release "
+        "INTEGER,"
+        " wish_forget INTEGER, approved TEXT, created INTEGER) STRICT;"
+        "CREATE TABLE node_roles(id INTEGER PRIMARY KEY, node_id INTEGER NOT NULL, role TEXT NOT NULL, last_run INTEGER, last_result INTEGER,"
+        " last_incarnation INTEGER, last_digest TEXT, last_started INTEGER, last_took_ms INTEGER, attempts INTEGER, error TEXT, wish_run INTEGER,"
+        " outcome_unknown INTEGER, approved TEXT, approved_unknown TEXT) STRICT;"
+        "CREATE INDEX node_roles_by_node ON node_roles(node_id);"
+        "CREATE TABLE runs(number INTEGER PRIMARY KEY, node_role_id INTEGER NOT NULL, node_id INTEGER NOT NULL, incarnation INTEGER, role TEXT, "
+        "digest TEXT,"
+        " result INTEGER, exit_status INTEGER, why TEXT, started INTEGER, took_ms INTEGER, attempt INTEGER, git_commit TEXT) STRICT;"
+        "CREATE INDEX runs_by_node_role ON runs(node_role_id, number);"
+        "CREATE TABLE outputs(node_role_id INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(node_role_id, key)) STRICT, WITHOUT "
+        "ROWID;"
+        "CREATE TABLE events(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, deployment TEXT, node TEXT, role TEXT, who TEXT, text TEXT NOT NULL) "
+        "STRICT;"
+        "CREATE TABLE intents(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, node_id INTEGER NOT NULL, incarnation INTEGER NOT NULL, at INTEGER NOT "
+        "NULL) STRICT;"
+        "CREATE TABLE components(hash BLOB PRIMARY KEY, text TEXT) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE digests(digest BLOB PRIMARY KEY, parts TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+        /* The highest numbers of what is gone: a machine's tag names its node's id, and a directory on the node its run's number, for longer than the
+         * rows last. REPLACE fires no delete trigger. */
+        "CREATE TABLE used(name TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+        "INSERT INTO used VALUES('id', 0), ('run', 0);"
+        "CREATE TRIGGER deployment_gone AFTER DELETE ON deployments BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
+        "CREATE TRIGGER node_gone AFTER DELETE ON nodes BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
+        "CREATE TRIGGER node_role_gone AFTER DELETE ON node_roles BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
+        "CREATE TRIGGER intent_gone AFTER DELETE ON intents BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
+        "CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN UPDATE used SET last=OLD.number WHERE name='run' AND last<OLD.number; END;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
 static const char *const statements[N_STATEMENTS] = {
-	[PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?)",
-	[DEL_DEPLOYMENT] = "DELETE FROM deployments WHERE id=?",
-	[PUT_NODE] = "INSERT OR REPLACE INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	[DEL_NODE] = "DELETE FROM nodes WHERE id=?",
-	[DEL_NODE_RUNS] = "DELETE FROM runs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
-	[DEL_NODE_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
-	[DEL_NODE_ROLES_OF_NODE] = "DELETE FROM node_roles WHERE node_id=?",
-	[DEL_NODE_INTENTS] = "DELETE FROM intents WHERE node_id=?",
-	[PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	[DEL_NODE_ROLE] = "DELETE FROM node_roles WHERE id=?",
-	[DEL_ROLE_RUNS] = "DELETE FROM runs WHERE node_role_id=?",
-	[PUT_RUN] = "INSERT OR REPLACE INTO runs VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	[DEL_RUNS_BEFORE] = "DELETE FROM runs WHERE node_role_id=? AND number<?",
-	[DEL_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id=?",
-	[PUT_OUTPUT] = "INSERT OR REPLACE INTO outputs VALUES(?,?,?)",
-	[PUT_EVENT] = "INSERT OR REPLACE INTO events VALUES(?,?,?,?,?,?,?)",
-	[PUT_INTENT] = "INSERT OR REPLACE INTO intents VALUES(?,?,?,?,?)",
-	[DEL_INTENT] = "DELETE FROM intents WHERE id=?",
-	[PUT_COMPONENT] = "INSERT OR IGNORE INTO components VALUES(?,?)",
-	[PUT_DIGEST] = "INSERT OR IGNORE INTO digests VALUES(?,?)",
-	[TRIM_EVENTS] = "DELETE FROM events WHERE seq<=?-" EVENTS_MAX,
+        [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?)",
+        [DEL_DEPLOYMENT] = "DELETE FROM deployments WHERE id=?",
+        [PUT_NODE] = "INSERT OR REPLACE INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [DEL_NODE] = "DELETE FROM nodes WHERE id=?",
+        [DEL_NODE_RUNS] = "DELETE FROM runs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
+        [DEL_NODE_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
+        [DEL_NODE_ROLES_OF_NODE] = "DELETE FROM node_roles WHERE node_id=?",
+        [DEL_NODE_INTENTS] = "DELETE FROM intents WHERE node_id=?",
+        [PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [DEL_NODE_ROLE] = "DELETE FROM node_roles WHERE id=?",
+        [DEL_ROLE_RUNS] = "DELETE FROM runs WHERE node_role_id=?",
+        [PUT_RUN] = "INSERT OR REPLACE INTO runs VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [DEL_RUNS_BEFORE] = "DELETE FROM runs WHERE node_role_id=? AND number<?",
+        [DEL_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id=?",
+        [PUT_OUTPUT] = "INSERT OR REPLACE INTO outputs VALUES(?,?,?)",
+        [PUT_EVENT] = "INSERT OR REPLACE INTO events VALUES(?,?,?,?,?,?,?)",
+        [PUT_INTENT] = "INSERT OR REPLACE INTO intents VALUES(?,?,?,?,?)",
+        [DEL_INTENT] = "DELETE FROM intents WHERE id=?",
+        [PUT_COMPONENT] = "INSERT OR IGNORE INTO components VALUES(?,?)",
+        [PUT_DIGEST] = "INSERT OR IGNORE INTO digests VALUES(?,?)",
+        [TRIM_EVENTS] = "DELETE FROM events WHERE seq<=?-" EVENTS_MAX,
 };
 
 struct store {
@@ -66,7 +83,7 @@ struct store {
 	bool has_thread;
 	pthread_mutex_t lock;
 	pthread_cond_t work;
-	struct store_batch *queue, **tail;   /* submitted */
+	struct store_batch *queue, **tail;     /* submitted */
 	struct store_batch *done, **done_tail; /* committed, not yet reported */
 	bool closing;
 	char *trouble;
@@ -97,7 +114,11 @@ static int errno_of(int code)
 
 static int db_error(struct store *s, const char *what, struct err **err)
 {
-	return err_set(err, errno_of(sqlite3_errcode(s->db)), "cannot %s database '%s': %s", what, s->path, sqlite3_errmsg(s->db));
+	int code = sqlite3_errcode(s->db), os = sqlite3_system_errno(s->db);
+	/* "unable to open database file" does not say why; the errno does */
+	if (code == SQLITE_CANTOPEN && os)
+		return err_errno(err, os, "cannot %s database '%s'", what, s->path);
+	return err_set(err, errno_of(code), "cannot %s database '%s': %s", what, s->path, sqlite3_errmsg(s->db));
 }
 
 /* ---- opening ---- */
@@ -126,7 +147,8 @@ static int migrate(struct store *s, struct err **err)
 	if (rc < 0)
 		return rc;
 	if (version > SCHEMA_VERSION)
-		return err_set(err, EBUSY, "database '%s' has schema %lld and this rebarfs knows %d: it was written by a newer one", s->path, (long long)version, SCHEMA_VERSION);
+		return err_set(err, EBUSY, "database '%s' has schema %lld and this rebarfs knows %d: it was written by a newer one", s->path,
+		        (long long)version, SCHEMA_VERSION);
 	for (; version < SCHEMA_VERSION; version++) {
 		_cleanup_free_ char *sql = xasprintf("BEGIN IMMEDIATE;%sPRAGMA user_version=%d;COMMIT", migrations[version], (int)version + 1);
 		if ((rc = run_sql(s, sql, "make", err)) < 0) {
@@ -191,15 +213,16 @@ static bool commit_all(struct store *s, struct store_batch *list)
 	return rc == SQLITE_OK;
 }
 
+/* All of it, unless the store is being closed: a full disk is not asked again at every batch that comes. */
 static void wait_a_second(struct store *s)
 {
 	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec++;
 	pthread_mutex_lock(&s->lock);
 	bool closing = s->closing;
-	if (!closing)
-		pthread_cond_timedwait(&s->work, &s->lock, &until);
+	while (!s->closing && pthread_cond_timedwait(&s->work, &s->lock, &until) != ETIMEDOUT)
+		;
 	pthread_mutex_unlock(&s->lock);
 	if (closing) {
 		struct timespec tenth = {0, 100000000};
@@ -211,6 +234,7 @@ static void *writer(void *arg)
 {
 	struct store *s = arg;
 	int64_t closing_since = 0;
+	bool gave_up = false;
 	for (;;) {
 		pthread_mutex_lock(&s->lock);
 		while (!s->queue && !s->closing)
@@ -219,15 +243,20 @@ static void *writer(void *arg)
 		s->queue = NULL;
 		s->tail = &s->queue;
 		pthread_mutex_unlock(&s->lock);
-		if (!list)
+		if (!list) {
+			if (gave_up)
+				log_msg(LOG_ERROR, "gave up after %d s, what was last observed is lost: %s", GIVE_UP_MS / 1000, s->trouble);
 			return NULL;
+		}
 
-		while (!commit_all(s, list)) {
+		/* After what was given up nothing is written: rows without those before them would be a lie. */
+		while (!gave_up && !commit_all(s, list)) {
 			pthread_mutex_lock(&s->lock);
 			if (s->closing && !closing_since)
 				closing_since = monotonic_ms();
 			pthread_mutex_unlock(&s->lock);
-			if (closing_since && monotonic_ms() - closing_since > GIVE_UP_MS)
+			gave_up = closing_since && monotonic_ms() - closing_since > GIVE_UP_MS;
+			if (gave_up)
 				break;
 			wait_a_second(s);
 		}
@@ -327,7 +356,11 @@ int store_open(const char *path, uv_loop_t *loop, struct store **ret, struct err
 	s->tail = &s->queue;
 	s->done_tail = &s->done;
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->work, NULL);
+	pthread_condattr_t monotonic;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->work, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
 		rc = db_error(s, "open", err);
 		goto fail;

@@ -115,6 +115,7 @@ struct store_contents {
 	struct row_intent *intents; size_t n_intents;     /* open ones */
 	struct row_component *components; size_t n_components;
 	struct row_digest *digests; size_t n_digests;
+	/* The highest ever used, also by rows that are gone: numbers outlive their rows, as tags of machines and directories on nodes. */
 	int64_t max_id;                                    /* of deployments, nodes, node roles, intents together: one sequence */
 	int64_t max_run, max_seq;
 };
