@@ -77,8 +77,8 @@ struct live_file { /* an open live file: fi->fh */
 	fuse_ino_t ino;
 	struct text *text;     /* a snapshot */
 	struct stream *stream; /* or a stream */
-	int log_fd;            /* or a log: -1 while there is none yet */
-	int64_t log_run;
+	_Atomic int log_fd;    /* or a log: -1 while there is none yet */
+	_Atomic int64_t log_run;
 	bool is_log;
 	bool append;
 	_Atomic bool stored; /* a write came already */

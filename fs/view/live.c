@@ -291,7 +291,7 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 	}
 	unsigned flags = at.entry ? at.entry->flags : 0;
 	if (flags & ENTRY_LOG) {
-		log_stat(v, is_open ? open_now.log_run : at.log_run, &at.st);
+		log_stat(v, is_open && open_now.log_run ? open_now.log_run : at.log_run, &at.st);
 	} else if (is_open && S_ISREG(at.st.st_mode) && open_now.at) {
 		at.st.st_size = (off_t)open_now.size;
 		set_time(&at.st, open_now.at);
@@ -383,12 +383,22 @@ static void open_rendered(struct view *v, void *arg, struct text *text)
 	free(c);
 }
 
+/* A log that was opened before its first run, or before that run wrote anything, is looked for again at every read. */
 static void open_log(struct view *v, struct live_file *f)
 {
+	if (f->log_fd >= 0)
+		return;
+	if (!f->log_run) {
+		struct place p = ino_place(f->ino);
+		struct visit at;
+		visit(v, &p, NULL, &at);
+		f->log_run = at.log_run;
+	}
 	char path[PATH_MAX];
 	log_path(v, f->log_run, path);
-	if (f->log_run && f->log_fd < 0)
-		f->log_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = f->log_run ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1, none = -1;
+	if (fd >= 0 && !atomic_compare_exchange_strong(&f->log_fd, &none, fd))
+		close(fd); /* another reader of the same file was quicker */
 }
 
 /* On a FUSE thread, or after settling on the engine's. */
@@ -476,8 +486,11 @@ void live_read(struct view *v, fuse_req_t req, size_t size, off_t off, struct fu
 	} else if (!f->text || (size_t)off >= f->text->len) {
 		fuse_reply_buf(req, NULL, 0);
 	} else {
-		size_t left = f->text->len - (size_t)off;
-		fuse_reply_buf(req, f->text->data + off, size < left ? size : left);
+		/* Ours, not the file's: its RELEASE may come before writev has returned here. */
+		struct text *t = text_ref(f->text);
+		size_t left = t->len - (size_t)off;
+		fuse_reply_buf(req, t->data + off, size < left ? size : left);
+		text_unref(t);
 	}
 }
 
