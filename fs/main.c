@@ -581,6 +581,8 @@ int main(int argc, char **argv)
 {
 	struct options o = {0};
 	int rc = EXIT_USAGE;
+	/* What our parent left open is nobody's business below us: a container would keep a shell's pipe open for as long as it lives. */
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 	if (parse_options(argc, argv, &o) < 0) {
 		complain("see 'rebarfs --help'");
 	} else if (o.help) {

@@ -230,6 +230,8 @@ enum deployment_state deployment_state(const struct deployment *d);
 const char *node_role_state_name(enum node_role_state s);
 const char *node_state_name(enum node_state s);
 const char *deployment_state_name(enum deployment_state s);
+/* How many runs it took, or has taken so far, with what it should run now. */
+int64_t node_role_attempts(const struct node_role *nr);
 void node_role_why(const struct model *m, const struct node_role *nr, struct buf *out);
 void node_why(const struct model *m, const struct node *n, struct buf *out);
 void deployment_why(const struct model *m, const struct deployment *d, struct buf *out);

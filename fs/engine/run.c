@@ -206,7 +206,6 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		str_replace(&nr->row.approved, done->result == RUN_OK ? NULL : nr->row.approved);
 		nr->row.wish_run = false;
 		if (done->result == RUN_OK) {
-			nr->row.attempts = 0;
 			str_replace(&nr->row.error, NULL);
 			str_replace(&nr->row.approved_unknown, NULL);
 			json_t *none = done->outputs ? NULL : json_object();
@@ -379,7 +378,7 @@ static void run_number(struct engine *e, struct node_role *nr)
 	hash_hex(&nr->digest->hash, hex);
 	/* What was cut in half may have lost notifications: the next run does everything again. */
 	nr->again = nr->row.last_result == RUN_INTERRUPTED || nr->row.last_result == RUN_TIMED_OUT || nr->row.last_result == RUN_CANCELLED;
-	if (!nr->row.last_digest || strcmp(nr->row.last_digest, hex) || nr->row.last_incarnation != nr->node->row.incarnation)
+	if (nr->row.last_result == RUN_OK || !nr->row.last_digest || strcmp(nr->row.last_digest, hex) || nr->row.last_incarnation != nr->node->row.incarnation)
 		nr->row.attempts = 0;
 	nr->row.last_run = e->next_run++;
 	nr->row.last_result = -1;

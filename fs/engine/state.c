@@ -63,6 +63,12 @@ enum node_role_state node_role_state(const struct node_role *nr)
 	return nr->unapproved ? NR_PROPOSED : NR_TODO;
 }
 
+int64_t node_role_attempts(const struct node_role *nr)
+{
+	bool ended_well = nr->row.last_result == RUN_OK && nr->row.last_run > 0;
+	return nr->row.attempts + (nr->running || ended_well ? 1 : 0);
+}
+
 static void run_failure(const struct node_role *nr, struct buf *out)
 {
 	if (nr->row.outcome_unknown)

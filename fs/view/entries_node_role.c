@@ -36,7 +36,7 @@ static void render_digest(const struct object *o, struct buf *out)
 
 static void render_attempts(const struct object *o, struct buf *out)
 {
-	buf_addf(out, "%" PRId64 "\n", o->node_role->row.attempts);
+	buf_addf(out, "%" PRId64 "\n", node_role_attempts(o->node_role));
 }
 
 static void add_time(struct buf *out, int64_t at)
@@ -158,7 +158,7 @@ const struct entry node_role_entries[] = {
                 .mode = S_IFREG | 0444,
                 .render = render_digest,
                 .help = "the hash of all it depends on; a run is due when the last good one had another"},
-        {.name = "attempts", .mode = S_IFREG | 0444, .render = render_attempts, .help = "failed runs in a row"},
+        {.name = "attempts", .mode = S_IFREG | 0444, .render = render_attempts, .help = "how many times it was tried as it is now"},
         {.name = "started", .mode = S_IFREG | 0444, .render = render_started, .help = "when the last run began; empty before the first"},
         {.name = "took", .mode = S_IFREG | 0444, .render = render_took, .help = "how long it ran, or has been running"},
         {.name = "inputs.json",
