@@ -171,6 +171,12 @@ static bool is_printable(const char *name)
 }
 
 /* Adds the document of directory NAME, if there is one. */
+static bool is_link(int dirfd, const char *path)
+{
+	struct stat st;
+	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
+}
+
 static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *name, const struct tree_options *opt)
 {
 	struct tree_doc d = {.kind = kind, .name = xstrdup(name), .mode = 0644, .uid = geteuid(), .gid = getegid()};
@@ -192,6 +198,8 @@ static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *n
 		d.text = NULL;
 		d.len = 0;
 		d.busy = true;
+	} else if (code == ENOENT && is_link(repo, d.path)) {
+		doc_trouble(&d, ENOENT, "is a link to what is not there");
 	} else if (code == ENOENT || code == ENOTDIR) {
 		free_doc(&d);
 		return;

@@ -122,6 +122,7 @@ void engine_after(struct engine *e, int64_t ms, void (*fn)(struct engine *e, int
 	a->fn = fn;
 	a->id = id;
 	uv_timer_init(&e->loop, &a->timer);
+	uv_update_time(&e->loop); /* after a long turn the loop's clock is old, and the timer would come too early */
 	a->timer.data = a;
 	uv_timer_start(&a->timer, after_due, ms > 0 ? (uint64_t)ms : 0, 0);
 }

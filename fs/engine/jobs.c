@@ -193,6 +193,9 @@ void write_reply(struct engine *e, struct write_request *w, int rc, struct err *
 	if (rc < 0) {
 		_cleanup_free_ char *who = write_who(w);
 		_cleanup_free_ char *file = w->section ? xasprintf("desired/%s/%s", w->section, w->key) : xstrdup("ctl");
+		for (char *p = file; w->section && *p; p++) /* the name of the file: the section's words joined by dots */
+			if (*p == ' ')
+				*p = '.';
 		refuse(e, w->kind, w->id, who, file, err_msg(err));
 	}
 	struct reply *r = xcalloc(1, sizeof *r);

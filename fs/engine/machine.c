@@ -238,7 +238,10 @@ static void retry_due(struct engine *e, int64_t id)
 {
 	engine_wrlock(e);
 	struct node *n = model_node_id(&e->m, id);
-	if (n && n->retry_at && n->retry_at <= monotonic_ms() + 5) {
+	int64_t left = n && n->retry_at ? n->retry_at - monotonic_ms() : -1;
+	if (left > 0) {
+		engine_after(e, left, retry_due, id);
+	} else if (n && n->retry_at) {
 		n->retry_at = 0;
 		queue_node(e, n);
 	}
@@ -306,7 +309,7 @@ static void image_retry(struct engine *e, int64_t provider)
 	engine_wrlock(e);
 	struct provider_object *p = model_provider_id(&e->m, provider);
 	for (struct image *i = p ? p->images : NULL; i; i = i->next)
-		if (i->phase == IMAGE_FAILED && i->retry_at <= monotonic_ms() + 5)
+		if (i->phase == IMAGE_FAILED && i->retry_at != INT64_MAX)
 			i->phase = IMAGE_UNKNOWN;
 	if (p)
 		queue_provider_nodes(e, p);

@@ -174,7 +174,7 @@ static char *run_detail(const struct model *m, const struct node_role *nr)
 	} else if (!nr->row.last_run || !nr->row.last_digest || nr->row.last_incarnation != n->row.incarnation) {
 		buf_adds(&b, nr->row.last_run && nr->row.last_incarnation != n->row.incarnation ? "first on the new machine" : "first");
 	} else {
-		const struct digest *was = digest_kept(m, nr->row.last_digest);
+		const struct digest *was = m ? digest_kept(m, nr->row.last_digest) : NULL; /* without a model only the id is wanted */
 		for (size_t i = 0; was && i < nr->digest->n_parts; i++) {
 			const struct part *to = &nr->digest->parts[i], *from = part_find(was, to->name);
 			if (!from || !hash_eq(&from->hash, &to->hash))

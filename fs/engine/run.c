@@ -143,7 +143,10 @@ static void node_role_retry_due(struct engine *e, int64_t id)
 {
 	engine_wrlock(e);
 	struct node_role *nr = model_node_role_id(&e->m, id);
-	if (nr && nr->retry_at && nr->retry_at <= monotonic_ms() + 5) {
+	int64_t left = nr && nr->retry_at ? nr->retry_at - monotonic_ms() : -1;
+	if (left > 0) {
+		engine_after(e, left, node_role_retry_due, id);
+	} else if (nr && nr->retry_at) {
 		nr->retry_at = 0;
 		queue_node_role(e, nr);
 	}

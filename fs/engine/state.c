@@ -440,7 +440,7 @@ static void what_waits(const struct deployment *d, struct buf *out)
 	struct plan p;
 	plan_make(NULL, d, &p);
 	if (p.n_confirm && strcmp(p.id, "-"))
-		buf_addf(out, "%zu line%s of the plan destroy something and wait for 'apply %s'", p.n_confirm, p.n_confirm == 1 ? "" : "s", p.id);
+		buf_addf(out, p.n_confirm == 1 ? "%zu line of the plan destroys something and waits for 'apply %s'" : "%zu lines of the plan destroy something and wait for 'apply %s'", p.n_confirm, p.id);
 	else if (strcmp(p.id, "-"))
 		buf_addf(out, "the plan waits for 'apply'");
 	else

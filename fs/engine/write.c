@@ -139,6 +139,7 @@ static int deployment_apply(struct verb_call *c)
 		c->d->row.destroying = false;
 		event_add(c->e, c->d, NULL, NULL, c->who, "apply: to be built again");
 		deployment_refit(c->e, c->d);
+		anneal(c->e); /* nodes just made learn what they are made from, and whether that asks for approval */
 	}
 	plan_make(&c->e->m, c->d, &p);
 	if (*c->arg && strcmp(c->arg, p.id)) {
