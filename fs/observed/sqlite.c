@@ -365,6 +365,11 @@ int store_open(const char *path, uv_loop_t *loop, struct store **ret, struct err
 		rc = db_error(s, "open", err);
 		goto fail;
 	}
+	/* SQLite opens read-only what it may not write, and says later that some other file is not there */
+	if (sqlite3_db_readonly(s->db, "main") == 1) {
+		rc = err_set(err, EROFS, "cannot write database '%s': the file or its file system is read-only", path);
+		goto fail;
+	}
 	sqlite3_busy_timeout(s->db, 5000);
 	if ((rc = run_sql(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL", "open", err)) < 0 || (rc = migrate(s, err)) < 0)
 		goto fail;
