@@ -5,7 +5,10 @@
  *
  * middle writes first's id beside the node's record before first may go on, and ends: a node that runs is always known, whenever this
  * program is killed, and is nobody's child. If this program is killed, middle dies with it: it must not go on beside the next daemon. Between fork and exec stand only system calls (this program has threads). What fails there
- * comes back through a pipe that exec closes. */
+ * comes back through a pipe that exec closes.
+ *
+ * _Fork, not fork: fork runs pthread_atfork's handlers, and libuv's makes its signal pipe anew and writes into it, under numbers that are
+ * long ours here. A first process was seen to take that byte (a '*') for its permission to go on. */
 #include "providers/container/container.h"
 
 #include "fs/base/mem.h"
@@ -348,7 +351,7 @@ static _Noreturn void run_middle(struct prepared *p)
 		check(p, STEP_CGROUP, put(*c, "0", 1, 0));
 	enter_network(p);
 	enter_mounts(p);
-	first = fork();
+	first = _Fork();
 	sys(p, STEP_FORK, first);
 	if (first == 0)
 		run_first(p);
@@ -421,7 +424,7 @@ int launch(const struct launch *l, struct err **err)
 		/* as libuv does: no handler of ours may run in the child */
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &before);
-		middle = fork();
+		middle = _Fork();
 		if (middle == 0)
 			run_middle(&p);
 		rc = middle < 0 ? err_errno(err, errno, "cannot fork") : 0;
