@@ -16,15 +16,18 @@
 #define DEFAULT_IMAGE "debian-12"
 
 static const struct key_row keys[] = {
-	{"container", "boot", VALUE_ENUM, "systemd", 0, 0, "systemd,sshd", "what runs in a node: its own systemd, or only sshd (2 MB, hundreds on a laptop)"},
-	{"container", "subnet", VALUE_STRING, "auto", 0, 0, NULL, "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host"},
-	{"container", "nat", VALUE_BOOL, "yes", 0, 0, NULL, "let nodes reach the outside through this host's address"},
-	{"container", "privileged", VALUE_BOOL, "no", 0, 0, NULL, "give nodes all capabilities, for container engines and kubelets inside them"},
-	{"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian's suite to build the image from; the mirror is this host's own"},
-	{"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "packages to install beyond what a node needs itself"},
-	{"image *", "script", VALUE_STRING, NULL, 0, 0, NULL, "program to run in the new tree at the end of its making; relative to the provider's directory"},
-	{"image *", "source", VALUE_STRING, NULL, 0, 0, NULL, "directory or tar to use as root tree instead of building one"},
-	{0},
+        {"container", "boot", VALUE_ENUM, "systemd", 0, 0, "systemd,sshd",
+                "what runs in a node: its own systemd, or only sshd (2 MB, hundreds on a laptop)"},
+        {"container", "subnet", VALUE_STRING, "auto", 0, 0, NULL,
+                "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host"},
+        {"container", "nat", VALUE_BOOL, "yes", 0, 0, NULL, "let nodes reach the outside through this host's address"},
+        {"container", "privileged", VALUE_BOOL, "no", 0, 0, NULL, "give nodes all capabilities, for container engines and kubelets inside them"},
+        {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian's suite to build the image from; the mirror is this host's own"},
+        {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "packages to install beyond what a node needs itself"},
+        {"image *", "script", VALUE_STRING, NULL, 0, 0, NULL,
+                "program to run in the new tree at the end of its making; relative to the provider's directory"},
+        {"image *", "source", VALUE_STRING, NULL, 0, 0, NULL, "directory or tar to use as root tree instead of building one"},
+        {0},
 };
 
 /* ---- settings */
@@ -149,7 +152,8 @@ static void container_close(struct provider *p)
 	struct op *op, *next;
 
 	p->closed = true;
-	DL_FOREACH_SAFE2 (p->ops, op, next, next_op) {
+	DL_FOREACH_SAFE2(p->ops, op, next, next_op)
+	{
 		op->call = NULL;
 		op_cancel(op);
 	}
@@ -269,18 +273,18 @@ static void container_capacity(struct provider *p, struct buf *out)
 }
 
 const struct provider_ops provider_container = {
-	.api = PROVIDER_API,
-	.type = "container",
-	.help = "system containers on this machine, made from a cached root tree; the default",
-	.keys = keys,
-	.open = container_open,
-	.reload = container_reload,
-	.close = container_close,
-	.prepare = container_prepare,
-	.create = container_create,
-	.destroy = container_destroy,
-	.power = container_power,
-	.list = container_list,
-	.cancel = container_cancel,
-	.capacity = container_capacity,
+        .api = PROVIDER_API,
+        .type = "container",
+        .help = "system containers on this machine, made from a cached root tree; the default",
+        .keys = keys,
+        .open = container_open,
+        .reload = container_reload,
+        .close = container_close,
+        .prepare = container_prepare,
+        .create = container_create,
+        .destroy = container_destroy,
+        .power = container_power,
+        .list = container_list,
+        .cancel = container_cancel,
+        .capacity = container_capacity,
 };

@@ -124,22 +124,22 @@ pid_t node_pid(const char *dir);
 void node_ask_off(const struct node_job *j);
 /* Ends it at once: without force its init only, so that all else follows tidily. */
 void node_kill(const struct node_job *j, bool force);
-bool node_gone(const struct node_job *j);        /* no process left */
-void node_clean_kernel(const struct node_job *j); /* namespace, veth, groups: after node_gone() */
+bool node_gone(const struct node_job *j);                    /* no process left */
+void node_clean_kernel(const struct node_job *j);            /* namespace, veth, groups: after node_gone() */
 int node_remove(const struct node_job *j, struct err **err); /* its directory */
 
 /* ---- launch.c: from this process to a node's first process */
 
 struct launch {
-	const char *dir;            /* the node's directory */
-	const char *tree;           /* image */
-	const char *ref;            /* names the network namespace */
+	const char *dir;  /* the node's directory */
+	const char *tree; /* image */
+	const char *ref;  /* names the network namespace */
 	const char *host_name;
-	const char *bridge;         /* the veth's host end is called as the ref */
+	const char *bridge; /* the veth's host end is called as the ref */
 	uint8_t mac[6];
 	uint32_t address, gateway;
 	int prefix, mtu;
-	bool own_pid1;              /* argv is process 1 of new namespaces, inside the tree; else it runs on the host's tree in a mount namespace */
+	bool own_pid1; /* argv is process 1 of new namespaces, inside the tree; else it runs on the host's tree in a mount namespace */
 	bool privileged;
 	const char *const *cgroups; /* cgroup.procs files, NULL-terminated */
 	const char *const *detach;  /* mounts that its mount namespace must not keep alive, NULL-terminated */
@@ -182,7 +182,8 @@ struct image {
 };
 void image_release(struct image *i);
 /* From the settings; reads the script. -EINVAL: no such image, -ENOENT: no such file. */
-int image_resolve(const struct settings *settings, const char *name, const char *cache_dir, const char *base_dir, struct image *ret, struct err **err);
+int image_resolve(
+        const struct settings *settings, const char *name, const char *cache_dir, const char *base_dir, struct image *ret, struct err **err);
 bool image_ready(const struct image *i); /* it is there */
 /* What to run to build it: a command, additions to its environment and its input. apt_config: lines for apt's configuration, or NULL. The
  * command holds a lock: a second one waits and then finds the tree there. Its stdout is progress and, last, what failed. */

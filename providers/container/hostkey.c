@@ -43,7 +43,7 @@ static int generate(unsigned char secret[KEY_LEN], unsigned char public[KEY_LEN]
 	EVP_PKEY *key = NULL;
 	size_t secret_len = KEY_LEN, public_len = KEY_LEN;
 	bool good = ctx && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_keygen(ctx, &key) == 1 &&
-		    EVP_PKEY_get_raw_private_key(key, secret, &secret_len) == 1 && EVP_PKEY_get_raw_public_key(key, public, &public_len) == 1;
+	            EVP_PKEY_get_raw_private_key(key, secret, &secret_len) == 1 && EVP_PKEY_get_raw_public_key(key, public, &public_len) == 1;
 
 	EVP_PKEY_free(key);
 	EVP_PKEY_CTX_free(ctx);

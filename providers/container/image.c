@@ -27,50 +27,49 @@ static const char base_packages[] = "openssh-server,systemd,systemd-sysv,dbus,ip
 /* mmdebstrap runs this in the end with the tree as $1. Timers that take dpkg's lock while a role wants it are masked; so is the login
  * prompt on a console that nobody sees. The empty manual directories are for packages whose scripts put links there. */
 static const char customize[] =
-	"set -eu\n"
-	"for k in $KEYRINGS; do [ -e \"$1$k\" ] || install -D -m 644 \"$k\" \"$1$k\"; done\n"
-	"for u in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer console-getty.service; do\n"
-	"	ln -sf /dev/null \"$1/etc/systemd/system/$u\"\n"
-	"done\n"
-	"mkdir -p \"$1/etc/systemd/journald.conf.d\"\n"
-	"printf '[Journal]\\nRuntimeMaxUse=16M\\n' >\"$1/etc/systemd/journald.conf.d/rebarfs.conf\"\n"
-	"for n in 1 2 3 4 5 6 7 8; do mkdir -p \"$1/usr/share/man/man$n\"; done\n"
-	"if [ -n \"$PREPARE\" ]; then\n"
-	"	install -m 755 \"$PREPARE\" \"$1/tmp/rebarfs-prepare\"\n"
-	"	echo \"I: running $PREPARE...\"\n"
-	"	chroot \"$1\" env DEBIAN_FRONTEND=noninteractive /tmp/rebarfs-prepare || { echo \"E: '$PREPARE' failed: exit $?\"; exit 1; }\n"
-	"	rm -f \"$1/tmp/rebarfs-prepare\"\n"
-	"fi\n"
-	"rm -f \"$1\"/etc/ssh/ssh_host_* \"$1/etc/apt/apt.conf.d/99mmdebstrap\"\n"
-	": >\"$1/etc/machine-id\"\n";
+        "set -eu\n"
+        "for k in $KEYRINGS; do [ -e \"$1$k\" ] || install -D -m 644 \"$k\" \"$1$k\"; done\n"
+        "for u in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer console-getty.service; do\n"
+        "	ln -sf /dev/null \"$1/etc/systemd/system/$u\"\n"
+        "done\n"
+        "mkdir -p \"$1/etc/systemd/journald.conf.d\"\n"
+        "printf '[Journal]\\nRuntimeMaxUse=16M\\n' >\"$1/etc/systemd/journald.conf.d/rebarfs.conf\"\n"
+        "for n in 1 2 3 4 5 6 7 8; do mkdir -p \"$1/usr/share/man/man$n\"; done\n"
+        "if [ -n \"$PREPARE\" ]; then\n"
+        "	install -m 755 \"$PREPARE\" \"$1/tmp/rebarfs-prepare\"\n"
+        "	echo \"I: running $PREPARE...\"\n"
+        "	chroot \"$1\" env DEBIAN_FRONTEND=noninteractive /tmp/rebarfs-prepare || { echo \"E: '$PREPARE' failed: exit $?\"; exit 1; }\n"
+        "	rm -f \"$1/tmp/rebarfs-prepare\"\n"
+        "fi\n"
+        "rm -f \"$1\"/etc/ssh/ssh_host_* \"$1/etc/apt/apt.conf.d/99mmdebstrap\"\n"
+        ": >\"$1/etc/machine-id\"\n";
 
 /* In a mount namespace of its own, so that nothing it mounts outlives it. Its output is one stream: progress and, last, the failure. */
-static const char build_script[] =
-	"set -eu\n"
-	"umask 022\n"
-	"exec 2>&1\n"
-	"[ ! -d \"$TREE\" ] || exit 0\n"
-	"rm -rf --one-file-system \"$TREE\".new\n"
-	"trap 'rm -rf --one-file-system \"$TREE\".new' EXIT\n"
-	"trap 'exit 1' TERM INT HUP\n"
-	"mkdir \"$TREE\".new\n"
-	"if [ -n \"$SOURCE\" ]; then\n"
-	"	echo 'I: unpacking'\n"
-	"	tar --numeric-owner -C \"$TREE\".new -xf \"$SOURCE\"\n"
-	"else\n"
-	"	printf '%s' \"$APT_CONFIG_LINES\" >\"$TREE\".new/apt.conf\n"
-	"	set --\n"
-	"	[ -z \"$APT_CONFIG_LINES\" ] || set -- --aptopt=\"$TREE\".new/apt.conf\n"
-	"	mmdebstrap --variant=minbase --format=directory --include=\"$PACKAGES\" \"$@\" \\\n"
-	"		--aptopt='APT::Install-Recommends \"false\"' --dpkgopt=force-unsafe-io \\\n"
-	"		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \\\n"
-	"		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \\\n"
-	"		--customize-hook=\"$CUSTOMIZE\" \"$SUITE\" \"$TREE\".new/tree ${SOURCES:+-}\n"
-	"fi\n"
-	"t=\"$TREE\".new\n"
-	"[ -n \"$SOURCE\" ] || t=\"$TREE\".new/tree\n"
-	"[ -x \"$t/usr/sbin/sshd\" ] || { echo 'E: the tree has no /usr/sbin/sshd'; exit 1; }\n"
-	"mv \"$t\" \"$TREE\"\n";
+static const char build_script[] = "set -eu\n"
+                                   "umask 022\n"
+                                   "exec 2>&1\n"
+                                   "[ ! -d \"$TREE\" ] || exit 0\n"
+                                   "rm -rf --one-file-system \"$TREE\".new\n"
+                                   "trap 'rm -rf --one-file-system \"$TREE\".new' EXIT\n"
+                                   "trap 'exit 1' TERM INT HUP\n"
+                                   "mkdir \"$TREE\".new\n"
+                                   "if [ -n \"$SOURCE\" ]; then\n"
+                                   "	echo 'I: unpacking'\n"
+                                   "	tar --numeric-owner -C \"$TREE\".new -xf \"$SOURCE\"\n"
+                                   "else\n"
+                                   "	printf '%s' \"$APT_CONFIG_LINES\" >\"$TREE\".new/apt.conf\n"
+                                   "	set --\n"
+                                   "	[ -z \"$APT_CONFIG_LINES\" ] || set -- --aptopt=\"$TREE\".new/apt.conf\n"
+                                   "	mmdebstrap --variant=minbase --format=directory --include=\"$PACKAGES\" \"$@\" \\\n"
+                                   "		--aptopt='APT::Install-Recommends \"false\"' --dpkgopt=force-unsafe-io \\\n"
+                                   "		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \\\n"
+                                   "		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \\\n"
+                                   "		--customize-hook=\"$CUSTOMIZE\" \"$SUITE\" \"$TREE\".new/tree ${SOURCES:+-}\n"
+                                   "fi\n"
+                                   "t=\"$TREE\".new\n"
+                                   "[ -n \"$SOURCE\" ] || t=\"$TREE\".new/tree\n"
+                                   "[ -x \"$t/usr/sbin/sshd\" ] || { echo 'E: the tree has no /usr/sbin/sshd'; exit 1; }\n"
+                                   "mv \"$t\" \"$TREE\"\n";
 
 void image_release(struct image *i)
 {
@@ -134,7 +133,7 @@ int image_resolve(const struct settings *settings, const char *name, const char 
 {
 	_cleanup_free_ char *section = xasprintf("image %s", name);
 	const char *suite = settings_get(settings, section, "suite"), *packages = settings_get(settings, section, "packages"),
-		   *script = settings_get(settings, section, "script"), *source = settings_get(settings, section, "source");
+	           *script = settings_get(settings, section, "script"), *source = settings_get(settings, section, "source");
 	bool known = described(settings, section);
 	struct image i = {0};
 	struct hash hash;
@@ -149,7 +148,8 @@ int image_resolve(const struct settings *settings, const char *name, const char 
 	if (!known)
 		return err_set(err, EINVAL, "image '%s' is not described: add a section [image %s] to provider.ini", name, name);
 	if (source && (packages || script))
-		return err_set(err, EINVAL, "image '%s' has a 'source', which is used as it is: 'packages' and 'script' have no place beside it", name);
+		return err_set(
+		        err, EINVAL, "image '%s' has a 'source', which is used as it is: 'packages' and 'script' have no place beside it", name);
 	i.name = xstrdup(name);
 	i.suite = xstrdup(suite ? suite : "bookworm");
 	i.source = source ? resolve_path(base_dir, source) : NULL;
@@ -201,15 +201,16 @@ void image_command(const struct image *i, const char *apt_config, struct strlist
 	const struct {
 		const char *name, *value;
 	} rows[] = {{"TREE", i->tree}, {"SUITE", i->suite}, {"PACKAGES", buf_str(&packages)}, {"SOURCE", i->source}, {"PREPARE", i->script},
-		{"KEYRINGS", buf_str(&rings)}, {"CUSTOMIZE", customize}, {"APT_CONFIG_LINES", apt_config}, {"SOURCES", input->len ? "yes" : NULL},
-		{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
+	        {"KEYRINGS", buf_str(&rings)}, {"CUSTOMIZE", customize}, {"APT_CONFIG_LINES", apt_config}, {"SOURCES", input->len ? "yes" : NULL},
+	        {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
 	for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
 		strlist_add_take(env, xasprintf("%s=%s", rows[n].name, rows[n].value ? rows[n].value : ""));
 }
 
 const char *image_progress(const char *line)
 {
-	static const char *const dull[] = {"automatically chosen", "chroot architecture", "finding correct", "reading sources", "running --", "success in", "main() received"};
+	static const char *const dull[] = {
+	        "automatically chosen", "chroot architecture", "finding correct", "reading sources", "running --", "success in", "main() received"};
 
 	if (strncmp(line, "I: ", 3))
 		return NULL;

@@ -47,16 +47,16 @@ struct op {
 	/* of the stage that ended last */
 	int rc;
 	struct err *err;
-	struct buf note, out, last;  /* a complaint; a child's stdout; its last line that explains a failure */
-	int64_t wanted;              /* prepare: how many nodes are to be */
+	struct buf note, out, last; /* a complaint; a child's stdout; its last line that explains a failure */
+	int64_t wanted;             /* prepare: how many nodes are to be */
 	char *image;
 	struct image resolved;
 	bool cancelled, creates, recorded, polite, power_on_after;
-	void (*gone)(struct op *op);  /* what comes after a node's processes */
-	int64_t began_ms;
-	struct subnet subnet;        /* network: wanted, then chosen */
-	bool declared, has_nodes;    /* network: how firm the wish is */
-	struct listed *listed; /* list */
+	void (*gone)(struct op *op); /* what comes after a node's processes */
+	int64_t began_ms, ask_ms;
+	struct subnet subnet;     /* network: wanted, then chosen */
+	bool declared, has_nodes; /* network: how firm the wish is */
+	struct listed *listed;    /* list */
 	size_t listed_n;
 	/* machinery */
 	bool working, waits_for_network, waits_for_release;
@@ -97,7 +97,7 @@ void op_end(struct op *op, const struct machine *machines, size_t n);
 /* Ends it soon with an error; for submitting calls. Returns nothing to go on with. */
 void op_fail(struct op *op, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void op_idle(struct provider *p); /* frees a closed instance when its last operation is gone */
-bool op_stopped(struct op *op); /* true: it failed or was cancelled and has been ended */
+bool op_stopped(struct op *op);   /* true: it failed or was cancelled and has been ended */
 void op_cancel(struct op *op);
 
 /* ---- network.c */

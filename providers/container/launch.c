@@ -4,8 +4,8 @@
  *                      --fork--> first: (sshd nodes: its own PID, UTS and IPC namespaces, /proc /sys /dev, pivot_root) exec
  *
  * middle writes first's id beside the node's record before first may go on, and ends: a node that runs is always known, whenever this
- * program is killed, and is nobody's child. If this program is killed, middle dies with it: it must not go on beside the next daemon. Between fork and exec stand only system calls (this program has threads). What fails there
- * comes back through a pipe that exec closes.
+ * program is killed, and is nobody's child. If this program is killed, middle dies with it: it must not go on beside the next daemon. Between fork
+ * and exec stand only system calls (this program has threads). What fails there comes back through a pipe that exec closes.
  *
  * _Fork, not fork: fork runs pthread_atfork's handlers, and libuv's makes its signal pipe anew and writes into it, under numbers that are
  * long ours here. A first process was seen to take that byte (a '*') for its permission to go on. */
@@ -25,8 +25,8 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,22 +51,22 @@ enum step {
 	STEP_EXEC,
 };
 static const char *const step_names[] = {
-	[STEP_SESSION] = "cannot start a session",
-	[STEP_CGROUP] = "cannot join its control group",
-	[STEP_NETNS] = "cannot make a network namespace",
-	[STEP_NETNS_NAME] = "cannot name its network namespace under /run/netns",
-	[STEP_VETH] = "cannot join it to the bridge",
-	[STEP_ADDRESS] = "cannot set its address",
-	[STEP_NAMESPACES] = "cannot make its namespaces",
-	[STEP_OVERLAY] = "cannot mount its overlay",
-	[STEP_FORK] = "cannot fork",
-	[STEP_PID_FILE] = "cannot write its pid file",
-	[STEP_PROC] = "cannot mount /proc in it",
-	[STEP_SYS] = "cannot mount /sys in it",
-	[STEP_DEV] = "cannot make its /dev",
-	[STEP_RUN] = "cannot make its /run",
-	[STEP_PIVOT] = "cannot enter its tree",
-	[STEP_EXEC] = "cannot execute its first program",
+        [STEP_SESSION] = "cannot start a session",
+        [STEP_CGROUP] = "cannot join its control group",
+        [STEP_NETNS] = "cannot make a network namespace",
+        [STEP_NETNS_NAME] = "cannot name its network namespace under /run/netns",
+        [STEP_VETH] = "cannot join it to the bridge",
+        [STEP_ADDRESS] = "cannot set its address",
+        [STEP_NAMESPACES] = "cannot make its namespaces",
+        [STEP_OVERLAY] = "cannot mount its overlay",
+        [STEP_FORK] = "cannot fork",
+        [STEP_PID_FILE] = "cannot write its pid file",
+        [STEP_PROC] = "cannot mount /proc in it",
+        [STEP_SYS] = "cannot mount /sys in it",
+        [STEP_DEV] = "cannot make its /dev",
+        [STEP_RUN] = "cannot make its /run",
+        [STEP_PIVOT] = "cannot enter its tree",
+        [STEP_EXEC] = "cannot execute its first program",
 };
 
 struct failure {
@@ -231,7 +231,7 @@ static void make_dev(const struct prepared *p)
 static void drop_capabilities(void)
 {
 	static const int dropped[] = {CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_TIME, CAP_SYSLOG, CAP_MAC_ADMIN, CAP_MAC_OVERRIDE, CAP_SYS_PACCT,
-		CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND, CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE};
+	        CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND, CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE};
 
 	for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++)
 		prctl(PR_CAPBSET_DROP, dropped[i], 0, 0, 0); /* EINVAL: an older kernel without it */

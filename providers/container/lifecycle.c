@@ -12,14 +12,20 @@
 #define NODE_ID_MAX 9999999 /* "rb1f3a9-9999999" are the 15 bytes of a network device's name */
 #define BUILD_MS (60 * 60 * 1000LL)
 #define POLL_MS 20
-#define OFF_GRACE_MS 15000  /* power off: for the services to stop */
-#define KILL_GRACE_MS 2000  /* destroy: for systemd-nspawn to clean up */
-#define GIVE_UP_MS 20000    /* after force */
+#define ASK_AGAIN_MS 1000
+#define OFF_GRACE_MS 15000 /* power off: for the services to stop */
+#define KILL_GRACE_MS 2000 /* destroy: for systemd-nspawn to clean up */
+#define GIVE_UP_MS 20000   /* after force */
 
 void machine_of(const struct node *n, struct machine *ret)
 {
-	*ret = (struct machine){.node_id = n->node_id, .incarnation = n->job.incarnation, .ref = n->job.ref, .address = n->job.address,
-		.host_key = n->job.host_key, .image = n->job.image, .running = n->running};
+	*ret = (struct machine){.node_id = n->node_id,
+	        .incarnation = n->job.incarnation,
+	        .ref = n->job.ref,
+	        .address = n->job.address,
+	        .host_key = n->job.host_key,
+	        .image = n->job.image,
+	        .running = n->running};
 }
 
 void node_forget(struct provider *p, struct node *n)
@@ -106,8 +112,12 @@ static void build_image(struct op *op, void (*next)(struct op *op))
 
 	apt_config_lines(op->p->apt_dump ? op->p->apt_dump : "", NULL, &apt);
 	image_command(&op->resolved, buf_str(&apt), &argv, &env, &input);
-	struct child_spec spec = {.argv = (const char *const *)argv.items, .env = (const char *const *)env.items, .input = input.len ? input.data : NULL,
-		.input_len = input.len, .on_line = image_line, .timeout_ms = BUILD_MS};
+	struct child_spec spec = {.argv = (const char *const *)argv.items,
+	        .env = (const char *const *)env.items,
+	        .input = input.len ? input.data : NULL,
+	        .input_len = input.len,
+	        .on_line = image_line,
+	        .timeout_ms = BUILD_MS};
 	_cleanup_free_ char *s = xasprintf("building image %s", op->resolved.name);
 	op_progress(op, s);
 	op_child(op, &spec, next);
@@ -151,7 +161,7 @@ static void prepare_network_up(struct op *op)
 	uint32_t room = subnet_room(&op->p->subnet);
 	if (op->wanted > (int64_t)room) {
 		op->rc = err_set(&op->err, EAGAIN, "%lld nodes are wanted and the subnet has addresses for %u: set a wider 'subnet' in [container]",
-			(long long)op->wanted, room);
+		        (long long)op->wanted, room);
 		op_end(op, NULL, 0);
 	} else if (image_ready(&op->resolved)) {
 		prepare_built(op);
@@ -171,8 +181,11 @@ static void prepare_checked(struct op *op)
 
 static void run_preflight(struct op *op)
 {
-	struct preflight f = {.state_dir = op->p->state_dir, .cache_dir = op->p->cache_dir, .boot = op->job.boot, .nodes = op->wanted,
-		.build = !op->resolved.source && !image_ready(&op->resolved)};
+	struct preflight f = {.state_dir = op->p->state_dir,
+	        .cache_dir = op->p->cache_dir,
+	        .boot = op->job.boot,
+	        .nodes = op->wanted,
+	        .build = !op->resolved.source && !image_ready(&op->resolved)};
 
 	op->rc = preflight(&f, &op->err);
 }
@@ -317,8 +330,14 @@ static struct node *node_new(struct op *op, const struct machine_spec *spec)
 	struct node *n = xcalloc(1, sizeof *n);
 
 	n->node_id = spec->node_id;
-	n->job = (struct node_job){.owner = xstrdup(p->owner), .node_id = spec->node_id, .incarnation = spec->incarnation, .name = xstrdup(spec->name),
-		.image = xstrdup(op->image), .boot = p->boot, .privileged = p->privileged, .limits = {spec->cpus, spec->memory_bytes}};
+	n->job = (struct node_job){.owner = xstrdup(p->owner),
+	        .node_id = spec->node_id,
+	        .incarnation = spec->incarnation,
+	        .name = xstrdup(spec->name),
+	        .image = xstrdup(op->image),
+	        .boot = p->boot,
+	        .privileged = p->privileged,
+	        .limits = {spec->cpus, spec->memory_bytes}};
 	n->job.ref = xasprintf("%s-%llu", p->prefix, (unsigned long long)spec->node_id);
 	n->job.dir = xasprintf("%s/nodes/%llu", p->state_dir, (unsigned long long)spec->node_id);
 	HASH_ADD(hh, p->nodes, node_id, sizeof n->node_id, n);
@@ -356,11 +375,6 @@ void lifecycle_create(struct op *op, const struct machine_spec *spec)
 }
 
 /* ---- the end: power off, cycle, destroy */
-
-static void check_gone(struct op *op)
-{
-	op->rc = node_gone(&op->job) ? 0 : 1;
-}
 
 static void poll_gone(struct op *op);
 
@@ -437,10 +451,25 @@ static void checked(struct op *op)
 	}
 }
 
+/* Asks again and again: what was not there yet, or not yet listening, when it was asked first (a node that was started a moment ago) would
+ * otherwise be waited for in vain. */
+static void ask_worker(struct op *op)
+{
+	int64_t now = monotonic_ms();
+
+	if (!op->polite) {
+		node_kill(&op->job, false);
+	} else if (now >= op->ask_ms) {
+		node_ask_off(&op->job);
+		op->ask_ms = now + ASK_AGAIN_MS;
+	}
+	op->rc = node_gone(&op->job) ? 0 : 1;
+}
+
 static void check_now(struct op *op)
 {
 	if (!op_stopped(op))
-		op_work(op, check_gone, checked);
+		op_work(op, ask_worker, checked);
 }
 
 static void poll_gone(struct op *op)
@@ -449,19 +478,11 @@ static void poll_gone(struct op *op)
 	op_wait(op, POLL_MS, check_now);
 }
 
-static void ask_worker(struct op *op)
-{
-	if (op->polite)
-		node_ask_off(&op->job);
-	else
-		node_kill(&op->job, false);
-	op->rc = node_gone(&op->job) ? 0 : 1;
-}
-
 static void end_processes(struct op *op, bool politely, void (*gone)(struct op *op))
 {
 	op->polite = politely;
 	op->gone = gone;
+	op->began_ms = monotonic_ms();
 	op->node->op = op;
 	node_job_copy(&op->job, &op->node->job);
 	op_work(op, ask_worker, checked);

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -21,51 +22,53 @@
 
 /* Three parts, parted by a line "===": routes, apt's configuration, the MTU of the way out. Before that, whether overlays work at all. */
 static const char probe_script[] =
-	"d=$STATE/.probe; mkdir -p \"$d/lower\" \"$d/upper\" \"$d/work\" \"$d/root\"\n"
-	"said=$(unshare --mount mount -t overlay overlay -o \"lowerdir=$d/lower,upperdir=$d/upper,workdir=$d/work\" \"$d/root\" 2>&1) || {\n"
-	"	said=$(printf %s \"$said\" | head -n 1)\n"
-	"	echo \"cannot mount an overlay on '$STATE' ($said): nodes need a disk file system such as ext4, xfs or btrfs there\" >&2; exit 3; }\n"
-	"rm -rf \"$d\"\n"
-	"mkdir -p /run/netns\n"
-	"mount --make-rshared /run/netns 2>/dev/null || { mount --rbind /run/netns /run/netns && mount --make-rshared /run/netns; } || exit\n"
-	"ip -4 -o route show table all || exit\n"
-	"echo ===\n"
-	"apt-config dump 2>/dev/null\n"
-	"echo ===\n"
-	"dev=$(ip -4 -o route show default | sed -n '1s/.* dev \\([^ ]*\\).*/\\1/p')\n"
-	"[ -z \"$dev\" ] || cat \"/sys/class/net/$dev/mtu\"\n"
-	":\n";
+        "d=$STATE/.probe; mkdir -p \"$d/lower\" \"$d/upper\" \"$d/work\" \"$d/root\"\n"
+        "said=$(unshare --mount mount -t overlay overlay -o \"lowerdir=$d/lower,upperdir=$d/upper,workdir=$d/work\" \"$d/root\" 2>&1) || {\n"
+        "	said=$(printf %s \"$said\" | head -n 1)\n"
+        "	echo \"cannot mount an overlay on '$STATE' ($said): nodes need a disk file system such as ext4, xfs or btrfs there\" >&2; exit 3; }\n"
+        "rm -rf \"$d\"\n"
+        "mkdir -p /run/netns\n"
+        "mount --make-rshared /run/netns 2>/dev/null || { mount --rbind /run/netns /run/netns && mount --make-rshared /run/netns; } || exit\n"
+        "ip -4 -o route show table all || exit\n"
+        "echo ===\n"
+        "apt-config dump 2>/dev/null\n"
+        "echo ===\n"
+        "dev=$(ip -4 -o route show default | sed -n '1s/.* dev \\([^ ]*\\).*/\\1/p')\n"
+        "[ -z \"$dev\" ] || ip -o link show dev \"$dev\" | sed 's/.* mtu \\([0-9]*\\).*/\\1/'\n"
+        ":\n";
+
+/* /sys/class/net would show the namespace that sysfs was mounted in, which need not be ours. */
+#define ALIAS_OF_BRIDGE "ip link show dev $BRIDGE 2>/dev/null | sed -n 's/^ *alias //p'"
 
 static const char up_script[] =
-	"set -e\n"
-	"say() { echo \"$*\" >&2; exit 3; }\n"
-	"rule() { t=$1; shift; iptables -w 10 -t $t -C \"$@\" 2>/dev/null || said=$(iptables -w 10 -t $t -I \"$@\" 2>&1) ||\n"
-	"	say \"cannot set up address translation: iptables: $(printf %s \"$said\" | tail -n 1)\"; }\n"
-	"if [ -e /sys/class/net/$BRIDGE ]; then\n"
-	"	is=$(cat /sys/class/net/$BRIDGE/ifalias)\n"
-	"	[ -z \"$is\" ] || [ \"$is\" = \"$ALIAS\" ] || say \"the bridge '$BRIDGE' belongs to somebody else ($is)\"\n"
-	"else\n"
-	"	ip link add name $BRIDGE address $MAC type bridge\n"
-	"fi\n"
-	"ip link set dev $BRIDGE alias \"$ALIAS\"\n"
-	"ip -4 -o addr show dev $BRIDGE | grep -q \" $GATEWAY \" || { ip -4 addr flush dev $BRIDGE; ip addr add $GATEWAY brd + dev $BRIDGE; }\n"
-	"ip link set dev $BRIDGE up\n"
-	"[ \"$(cat /proc/sys/net/ipv4/ip_forward)\" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward\n"
-	"rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
-	"rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
-	"if [ $NAT = yes ]; then\n"
-	"	rule nat POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE\n"
-	"else\n"
-	"	while iptables -w 10 -t nat -D POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE 2>/dev/null; do :; done\n"
-	"fi\n";
+        "set -e\n"
+        "say() { echo \"$*\" >&2; exit 3; }\n"
+        "rule() { t=$1; shift; iptables -w 10 -t $t -C \"$@\" 2>/dev/null || said=$(iptables -w 10 -t $t -I \"$@\" 2>&1) ||\n"
+        "	say \"cannot set up address translation: iptables: $(printf %s \"$said\" | tail -n 1)\"; }\n"
+        "if ip link show dev $BRIDGE >/dev/null 2>&1; then\n"
+        "	is=$(" ALIAS_OF_BRIDGE ")\n"
+        "	[ -z \"$is\" ] || [ \"$is\" = \"$ALIAS\" ] || say \"the bridge '$BRIDGE' belongs to somebody else ($is)\"\n"
+        "else\n"
+        "	ip link add name $BRIDGE address $MAC type bridge\n"
+        "fi\n"
+        "ip link set dev $BRIDGE alias \"$ALIAS\"\n"
+        "ip -4 -o addr show dev $BRIDGE | grep -q \" $GATEWAY \" || { ip -4 addr flush dev $BRIDGE; ip addr add $GATEWAY brd + dev $BRIDGE; }\n"
+        "ip link set dev $BRIDGE up\n"
+        "[ \"$(cat /proc/sys/net/ipv4/ip_forward)\" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward\n"
+        "rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
+        "rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
+        "if [ $NAT = yes ]; then\n"
+        "	rule nat POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE\n"
+        "else\n"
+        "	while iptables -w 10 -t nat -D POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE 2>/dev/null; do :; done\n"
+        "fi\n";
 
-static const char down_script[] =
-	"rule() { t=$1; shift; while iptables -w 10 -t $t -D \"$@\" 2>/dev/null; do :; done; }\n"
-	"[ \"$(cat /sys/class/net/$BRIDGE/ifalias 2>/dev/null)\" = \"$ALIAS\" ] || exit 0\n"
-	"rule nat POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE\n"
-	"rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
-	"rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
-	"exec ip link del dev $BRIDGE\n";
+static const char down_script[] = "rule() { t=$1; shift; while iptables -w 10 -t $t -D \"$@\" 2>/dev/null; do :; done; }\n"
+                                  "[ \"$(" ALIAS_OF_BRIDGE ")\" = \"$ALIAS\" ] || exit 0\n"
+                                  "rule nat POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE\n"
+                                  "rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
+                                  "rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
+                                  "exec ip link del dev $BRIDGE\n";
 
 static void network_up(struct provider *p);
 
@@ -203,7 +206,8 @@ static int choose(struct op *op, const struct subnets *taken)
 		subnet_format(&op->subnet, a);
 		subnet_format(other, b);
 		return err_set(&op->err, EADDRINUSE, "the subnet %s overlaps %s, which this host or another instance uses: %s", a, b,
-			op->declared ? "set 'subnet' in [container] to another, or to 'auto'" : "destroy the nodes of this provider, or free that network");
+		        op->declared ? "set 'subnet' in [container] to another, or to 'auto'"
+		                     : "destroy the nodes of this provider, or free that network");
 	}
 	hash_bytes(seed_text, strlen(seed_text), &h);
 	memcpy(&seed, h.b, sizeof seed);
@@ -274,9 +278,7 @@ static void run_script(struct op *op, const char *script, void (*next)(struct op
 
 static bool bridge_exists(const struct provider *p)
 {
-	_cleanup_free_ char *path = xasprintf("/sys/class/net/%s", p->prefix);
-
-	return access(path, F_OK) == 0;
+	return if_nametoindex(p->prefix) != 0;
 }
 
 /* The state is settled: whoever waits goes on, or waits again if it went down meanwhile. */
@@ -286,13 +288,14 @@ static void settle(struct op *net, enum network_state state)
 	struct op *op, *next;
 
 	p->network = state;
-	DL_FOREACH_SAFE2 (p->ops, op, next, next_op)
-		if (op->waits_for_release) {
-			op->waits_for_release = false;
-			op->rc = 0;
-			op->next(op);
-		}
-	DL_FOREACH_SAFE2 (p->ops, op, next, next_op) {
+	DL_FOREACH_SAFE2(p->ops, op, next, next_op)
+	if (op->waits_for_release) {
+		op->waits_for_release = false;
+		op->rc = 0;
+		op->next(op);
+	}
+	DL_FOREACH_SAFE2(p->ops, op, next, next_op)
+	{
 		if (!op->waits_for_network)
 			continue;
 		if (state == NETWORK_DOWN && net->rc == 0) {

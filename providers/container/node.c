@@ -17,19 +17,19 @@
 
 /* UseDNS: a resolver that does not answer costs 10 s a login. MaxStartups and MaxSessions: the engine opens many at once. */
 static const char sshd_config[] = "UseDNS no\n"
-				  "MaxStartups 100\n"
-				  "MaxSessions 64\n"
-				  "PasswordAuthentication no\n"
-				  "PermitRootLogin prohibit-password\n"
-				  "HostKey /etc/ssh/ssh_host_ed25519_key\n";
+                                  "MaxStartups 100\n"
+                                  "MaxSessions 64\n"
+                                  "PasswordAuthentication no\n"
+                                  "PermitRootLogin prohibit-password\n"
+                                  "HostKey /etc/ssh/ssh_host_ed25519_key\n";
 
 /* Without an init a package's attempt to start its service can only fail. */
 static const char policy_rc[] = "#!/bin/sh\nexit 101\n";
 
 void node_job_release(struct node_job *j)
 {
-	char *const strings[] = {j->owner, j->name, j->ref, j->dir, j->image, j->tree, j->bridge, j->address, j->gateway, j->access_key, j->apt_config,
-		j->host_key};
+	char *const strings[] = {
+	        j->owner, j->name, j->ref, j->dir, j->image, j->tree, j->bridge, j->address, j->gateway, j->access_key, j->apt_config, j->host_key};
 
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		free(strings[i]);
@@ -40,7 +40,7 @@ void node_job_copy(struct node_job *to, const struct node_job *from)
 {
 	*to = *from;
 	char **const strings[] = {&to->owner, &to->name, &to->ref, &to->dir, &to->image, &to->tree, &to->bridge, &to->address, &to->gateway,
-		&to->access_key, &to->apt_config, &to->host_key};
+	        &to->access_key, &to->apt_config, &to->host_key};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		*strings[i] = xstrdup(*strings[i]);
 }
@@ -72,7 +72,7 @@ static int make_dirs(const char *upper, struct err **err)
 		const char *path;
 		mode_t mode;
 	} dirs[] = {{"", 0755}, {"etc", 0755}, {"etc/ssh", 0755}, {"etc/ssh/sshd_config.d", 0755}, {"etc/apt", 0755}, {"etc/apt/apt.conf.d", 0755},
-		{"root", 0700}, {"root/.ssh", 0700}, {"usr", 0755}, {"usr/sbin", 0755}};
+	        {"root", 0700}, {"root/.ssh", 0700}, {"usr", 0755}, {"usr/sbin", 0755}};
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof *dirs; i++)
@@ -133,8 +133,9 @@ static int make_resolv(const char *upper, struct err **err)
 static int make_upper(struct node_job *j, const char *upper, struct err **err)
 {
 	_cleanup_free_ char *host_name = xasprintf("%s\n", j->name);
-	_cleanup_free_ char *hosts =
-		xasprintf("127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n", j->name);
+	_cleanup_free_ char *hosts = xasprintf(
+	        "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+	        j->name);
 	char id[34];
 	int rc = make_dirs(upper, err);
 
@@ -168,10 +169,10 @@ static const char *boot_name(enum boot boot)
 static int write_record(const struct node_job *j, struct err **err)
 {
 	_cleanup_free_ char *path = path_join(j->dir, "machine");
-	json_t *o = json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:f, s:I}", "owner", j->owner, "node_id", (json_int_t)j->node_id,
-		"incarnation", (json_int_t)j->incarnation, "ref", j->ref, "name", j->name, "image", j->image, "tree", j->tree, "address", j->address,
-		"host_key", j->host_key, "boot", boot_name(j->boot), "privileged", j->privileged, "cpus", j->limits.cpus, "memory",
-		(json_int_t)j->limits.memory_bytes);
+	json_t *o = json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:f, s:I}", "owner", j->owner, "node_id",
+	        (json_int_t)j->node_id, "incarnation", (json_int_t)j->incarnation, "ref", j->ref, "name", j->name, "image", j->image, "tree", j->tree,
+	        "address", j->address, "host_key", j->host_key, "boot", boot_name(j->boot), "privileged", j->privileged, "cpus", j->limits.cpus,
+	        "memory", (json_int_t)j->limits.memory_bytes);
 	char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
 	int rc = text ? file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, err) : err_set(err, EINVAL, "cannot write '%s': not UTF-8", path);
 
@@ -209,17 +210,26 @@ int node_read(const char *dir, const char *owner, struct node_job *ret, struct e
 	if (rc < 0)
 		return rc;
 	o = json_loads(buf_str(&text), 0, NULL);
-	if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:F, s:I}", "owner", &whose, "node_id", &id, "incarnation", &incarnation,
-		    "ref", &ref, "name", &name, "image", &image, "tree", &tree, "address", &address, "host_key", &host_key, "boot", &boot, "privileged",
-		    &privileged, "cpus", &cpus, "memory", &memory) < 0) {
+	if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:F, s:I}", "owner", &whose, "node_id", &id, "incarnation",
+	            &incarnation, "ref", &ref, "name", &name, "image", &image, "tree", &tree, "address", &address, "host_key", &host_key, "boot",
+	            &boot, "privileged", &privileged, "cpus", &cpus, "memory", &memory) < 0) {
 		rc = err_set(err, EINVAL, "'%s' is not a machine's record", path);
 	} else if (strcmp(whose, owner)) {
 		rc = err_set(err, EPERM, "'%s' belongs to another state directory (%s)", path, whose);
 	} else {
-		*ret = (struct node_job){.owner = xstrdup(whose), .node_id = (uint64_t)id, .incarnation = (uint32_t)incarnation, .name = xstrdup(name),
-			.ref = xstrdup(ref), .dir = xstrdup(dir), .image = xstrdup(image), .tree = xstrdup(tree), .address = xstrdup(address),
-			.host_key = xstrdup(host_key), .boot = strcmp(boot, "sshd") ? BOOT_SYSTEMD : BOOT_SSHD, .privileged = privileged,
-			.limits = {cpus, memory}};
+		*ret = (struct node_job){.owner = xstrdup(whose),
+		        .node_id = (uint64_t)id,
+		        .incarnation = (uint32_t)incarnation,
+		        .name = xstrdup(name),
+		        .ref = xstrdup(ref),
+		        .dir = xstrdup(dir),
+		        .image = xstrdup(image),
+		        .tree = xstrdup(tree),
+		        .address = xstrdup(address),
+		        .host_key = xstrdup(host_key),
+		        .boot = strcmp(boot, "sshd") ? BOOT_SYSTEMD : BOOT_SSHD,
+		        .privileged = privileged,
+		        .limits = {cpus, memory}};
 	}
 	json_decref(o);
 	return rc;

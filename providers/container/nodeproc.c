@@ -21,10 +21,10 @@
 
 /* $1: the node's inner control group on v2, or nothing; the rest: systemd-nspawn. */
 static const char nspawn_loop[] = "inner=$1; shift\n"
-				  "while :; do\n"
-				  "	( [ -z \"$inner\" ] || echo 0 >\"$inner\"; exec \"$@\" )\n"
-				  "	[ $? = " REBOOT " ] || exit\n"
-				  "done\n";
+                                  "while :; do\n"
+                                  "	( [ -z \"$inner\" ] || echo 0 >\"$inner\"; exec \"$@\" )\n"
+                                  "	[ $? = " REBOOT " ] || exit\n"
+                                  "done\n";
 
 /* ---- start */
 
@@ -89,8 +89,8 @@ static void find_detached(const char *dir, struct strlist *ret)
 
 static void nspawn_arguments(const struct node_job *j, const char *inner, struct strlist *argv)
 {
-	const char *const fixed[] = {"/bin/sh", "-c", nspawn_loop, j->ref, inner ? inner : "", "systemd-nspawn", "--quiet", "--register=no", "--keep-unit",
-		"--boot", "--console=passive", "--resolv-conf=off", "--timezone=off", "--link-journal=no"};
+	const char *const fixed[] = {"/bin/sh", "-c", nspawn_loop, j->ref, inner ? inner : "", "systemd-nspawn", "--quiet", "--register=no",
+	        "--keep-unit", "--boot", "--console=passive", "--resolv-conf=off", "--timezone=off", "--link-journal=no"};
 
 	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
 		strlist_add(argv, fixed[i]);
@@ -155,8 +155,16 @@ int node_launch(const struct node_job *j, struct buf *complaint, struct err **er
 	static const char *const none[] = {NULL};
 	char id[64];
 	int rc = boot_id(id, err);
-	struct launch l = {.dir = j->dir, .tree = j->tree, .ref = j->ref, .host_name = j->name, .bridge = j->bridge, .prefix = j->prefix, .mtu = j->mtu,
-		.own_pid1 = j->boot == BOOT_SSHD, .privileged = j->privileged, .boot_id = id};
+	struct launch l = {.dir = j->dir,
+	        .tree = j->tree,
+	        .ref = j->ref,
+	        .host_name = j->name,
+	        .bridge = j->bridge,
+	        .prefix = j->prefix,
+	        .mtu = j->mtu,
+	        .own_pid1 = j->boot == BOOT_SSHD,
+	        .privileged = j->privileged,
+	        .boot_id = id};
 
 	if (rc == 0)
 		rc = make_volumes(j, err);
@@ -203,8 +211,8 @@ static bool proc_start(pid_t pid, unsigned long long *ret)
 		return false;
 	at = strrchr(buf_str(&b), ')');
 	/* fields 3 and 22 */
-	return at && sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state, ret) == 2 && state != 'Z' &&
-	       state != 'X';
+	return at && sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state, ret) == 2 &&
+	       state != 'Z' && state != 'X';
 }
 
 pid_t node_pid(const char *dir)

@@ -43,18 +43,17 @@ static void need_programs(const struct preflight *f, struct buf *out)
 		const char *program, *package;
 		bool needed;
 	} rows[] = {
-		{"systemd-nspawn", "systemd-container", f->boot == BOOT_SYSTEMD},
-		{"mmdebstrap", "mmdebstrap", f->build},
-		{"flock", "util-linux", f->build},
-		{"unshare", "util-linux", true},
-		{"ip", "iproute2", true},
-		{"iptables", "iptables", true},
+	        {"systemd-nspawn", "systemd-container", f->boot == BOOT_SYSTEMD},
+	        {"mmdebstrap", "mmdebstrap", f->build},
+	        {"flock", "util-linux", f->build},
+	        {"unshare", "util-linux", true},
+	        {"ip", "iproute2", true},
+	        {"iptables", "iptables", true},
 	};
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 		if (rows[i].needed && !in_path(rows[i].program)) {
-			_cleanup_free_ char *s =
-				xasprintf("the program '%s' is missing: run 'apt-get install %s'", rows[i].program, rows[i].package);
+			_cleanup_free_ char *s = xasprintf("the program '%s' is missing: run 'apt-get install %s'", rows[i].program, rows[i].package);
 			add(out, s);
 		}
 }
@@ -87,13 +86,15 @@ static void need_place(const char *dir, struct buf *out)
 	struct statfs s;
 
 	if (strpbrk(dir, ",:\\\"")) {
-		_cleanup_free_ char *t = xasprintf("'%s' holds one of , : \\ \" which overlayfs cannot take in a path: use another directory", dir);
-		add(out, t);
+		add(out, "'");
+		buf_adds(out, dir);
+		buf_adds(out, "' holds one of , : \\ \" which overlayfs cannot take in a path: use another directory");
 	}
 	if (statfs(dir, &s) == 0 && (unsigned long)s.f_type == OVERLAYFS_SUPER_MAGIC) {
-		_cleanup_free_ char *t = xasprintf("'%s' is on overlayfs, which cannot hold the layers of nodes: use a directory on a disk of the host "
-						   "(a volume, if this is a container) with '-o state=DIR'",
-			dir);
+		_cleanup_free_ char *t =
+		        xasprintf("'%s' is on overlayfs, which cannot hold the layers of nodes: use a directory on a disk of the host "
+		                  "(a volume, if this is a container) with '-o state=DIR'",
+		                dir);
 		add(out, t);
 	}
 }
@@ -108,7 +109,7 @@ void preflight_inotify(int64_t max_instances, int64_t nodes, struct buf *out)
 	while (cure * 20 / INSTANCES_PER_20_NODES < nodes)
 		cure *= 2;
 	buf_addf(out, "/proc/sys/fs/inotify/max_user_instances is %lld: more than %lld nodes need 'sysctl fs.inotify.max_user_instances=%lld'",
-		(long long)max_instances, (long long)enough_for, (long long)cure);
+	        (long long)max_instances, (long long)enough_for, (long long)cure);
 }
 
 static void need_inotify(int64_t nodes, struct buf *out)
@@ -141,7 +142,7 @@ int preflight(const struct preflight *f, struct err **err)
 		need_inotify(f->nodes, &out);
 	if (f->room && f->nodes > f->room) {
 		_cleanup_free_ char *s = xasprintf("%lld nodes are wanted and the subnet has addresses for %u: set a wider 'subnet' in [container]",
-			(long long)f->nodes, f->room);
+		        (long long)f->nodes, f->room);
 		add(&out, s);
 	}
 	return out.len ? err_set(err, EAGAIN, "%s", buf_str(&out)) : 0;
