@@ -227,7 +227,7 @@ static void collected(struct host *h)
 			break;
 		}
 		_cleanup_free_ char *text =
-		        json_is_string(value) ? xstrdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+		        json_is_string(value) ? xstrdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 		if (text && strlen(text) > OUTPUT_MAX) {
 			finish_why(h, RUN_FAILED, "set_stats '%s' has %zu bytes: %d at most", key, strlen(text), OUTPUT_MAX);
 			break;

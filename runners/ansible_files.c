@@ -115,7 +115,7 @@ static int write_file(const char *dir, const char *name, const char *data, size_
 static int write_inventory(const char *dir, const char *owner, const struct ansible_host *hosts, size_t n, struct err **err)
 {
 	json_t *inventory = ansible_inventory(owner, hosts, n);
-	_cleanup_free_ char *text = json_dumps(inventory, JSON_INDENT(1));
+	_cleanup_free_ char *text = json_dumps(inventory, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
 	json_decref(inventory);
 	if (!text)
 		return err_set(err, EINVAL, "the inputs of '%s' are not valid JSON", hosts[0].item->role);

@@ -38,7 +38,7 @@ void script_env_value(struct buf *out, const json_t *value)
 	case JSON_NULL:
 		return;
 	default: {
-		_cleanup_free_ char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+		_cleanup_free_ char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 		buf_adds(out, text ? text : "");
 	}
 	}
@@ -87,7 +87,7 @@ static void add_params(struct buf *out, struct buf *notes, const json_t *params)
 
 void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 {
-	_cleanup_free_ char *inputs = json_dumps(item->inputs, JSON_COMPACT);
+	_cleanup_free_ char *inputs = json_dumps(item->inputs, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	_cleanup_buf_ struct buf env = {0}, notes = {0};
 	add_params(&env, &notes, item->params);
 	add_assignment(&env, "REBAR_ROLE", item->role);

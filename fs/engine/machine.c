@@ -541,7 +541,9 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				n->unreachable = true;
 				n->row.attempts = 0;
 			}
-			if (n->unreachable && !for_good) {
+			if (for_good)
+				n->unreachable = false; /* it answers, and says what is wrong */
+			if (n->unreachable) {
 				/* It was there once: asked again for as long as it takes, ever more slowly. */
 				str_replace(&n->row.error, err_msg(err));
 				n->row.attempts++;
@@ -550,7 +552,12 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				retry_in(e, n, ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms);
 			} else {
 				/* One timeout is three minutes of trying: said as it is, not repeated in silence. */
-				step_failed(e, n, "contact", err_msg(err), true);
+				_cleanup_free_ char *cure = NULL;
+				if (rc == -EKEYREJECTED)
+					cure = xasprintf("%s; if that is right, write 'trust' to nodes/%s/ctl", err_msg(err), n->row.name);
+				else if (rc == -EPERM)
+					cure = xasprintf("%s; if it is to be taken over, write 'adopt' to the ctl at the root", err_msg(err));
+				step_failed(e, n, "contact", cure ? cure : err_msg(err), true);
 			}
 		}
 	}

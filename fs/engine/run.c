@@ -291,7 +291,7 @@ struct start {
 static void write_inputs(struct run *r)
 {
 	_cleanup_free_ char *path = path_join(r->item.run_dir, "inputs.json");
-	char *text = json_dumps(r->inputs, JSON_INDENT(2) | JSON_SORT_KEYS);
+	char *text = json_dumps(r->inputs, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 	_cleanup_err_ struct err *err = NULL;
 	if (dir_make_all(r->item.run_dir, 0700, &err) < 0 || file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, &err) < 0)
 		log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));

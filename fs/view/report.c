@@ -11,7 +11,7 @@
 
 void report_add_json(json_t *take, struct buf *out)
 {
-	char *text = json_dumps(take, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	char *text = json_dumps(take, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15));
 	if (text)
 		add_line(out, text);
 	free(text);
