@@ -308,9 +308,13 @@ static bool any_node(const struct deployment *d, bool (*test)(const struct node 
 	return false;
 }
 
+/* Unreachable for good, as far as one can tell: it is asked again now and then, but nobody should wait for that. */
+#define UNREACHABLE_ATTEMPTS 3
+
 static bool node_failed(const struct node *n)
 {
-	return node_state(n) == NS_ERROR;
+	enum node_state s = node_state(n);
+	return s == NS_ERROR || (s == NS_UNREACHABLE && n->row.attempts >= UNREACHABLE_ATTEMPTS);
 }
 
 static bool any_proposed(const struct deployment *d)
@@ -326,12 +330,14 @@ static bool any_proposed(const struct deployment *d)
 static bool node_moves(const struct model *m, const struct node *n)
 {
 	const struct deployment *d = n->deployment;
+	if (n->unreachable && node_failed(n))
+		return false;
 	if (n->op || n->running)
 		return true;
 	bool frozen = deployment_frozen(m, d);
 	if (n->row.held || (frozen && !d->row.destroying))
 		return false;
-	if (node_state(n) == NS_ERROR)
+	if (node_failed(n))
 		return false;
 	if (!n->wanted)
 		return !n->unapproved;
@@ -387,7 +393,7 @@ static bool deployment_reached(const struct deployment *d)
 		const struct node *n = d->nodes[i];
 		if (n->row.held)
 			continue;
-		if (!n->wanted || n->row.phase != NODE_READY || n->unapproved || n->gone || node_needs_rebuild(n))
+		if (!n->wanted || n->row.phase != NODE_READY || n->unapproved || n->unreachable || n->off || n->gone || node_needs_rebuild(n))
 			return false;
 	}
 	return true;
