@@ -135,6 +135,7 @@ git stash pop -q || fail "git stash pop"
 expect_match "the document after stash pop" "$(cat deployments/d/deployment.ini)" '^size = 9'
 sed -i 's/^count = 7/count = 9/' deployments/d/deployment.ini && git commit -qam "nine" || fail "git commit"
 count_is "a commit before a merge" 9
+settle d 30
 git merge -q eight >/dev/null 2>&1 && fail "that merge should have a conflict"
 cat "$MNT/deployments/d/plan" >/dev/null
 sleep 1

@@ -35,7 +35,7 @@ sed -i 's/^heartbeat-interval = .*/heartbeat-interval = 150ms/' "$MNT/desired/de
 expect_match "the plan" "$(cat "$MNT/deployments/etcd-machines/plan")" '^~ run  etcd on m1 .*heartbeat-interval 100ms -> 150ms'
 echo apply >"$MNT/deployments/etcd-machines/ctl"
 settle etcd-machines 180
-expect "the new setting" "$(on 11 'tr "\0" "\n" </proc/$(pidof etcd)/environ' | grep HEARTBEAT)" ETCD_HEARTBEAT_INTERVAL=150
+expect "the new setting" "$(on 11 'tr "\0" "\n" </proc/$(pidof etcd)/environ' | grep ^ETCD_HEARTBEAT)" ETCD_HEARTBEAT_INTERVAL=150
 
 # Destroying a deployment of machines that were there before lets go of them, and no more.
 destroy etcd-machines 60
