@@ -63,7 +63,9 @@ static void fit_count(struct engine *e, struct deployment *d, const struct def_g
 	size_t n_have = 0;
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		struct node *n = d->nodes[i];
-		if (n->number > 0 && n->row.group && !strcmp(n->row.group, g->name) && !n->row.wish_release && !n->row.wish_forget && n->row.phase != NODE_RELEASING)
+		/* A node that is being rebuilt keeps its place. */
+		bool leaving = n->row.wish_release || n->row.wish_forget || (n->row.phase == NODE_RELEASING && !n->rebuilding);
+		if (n->number > 0 && n->row.group && !strcmp(n->row.group, g->name) && !leaving)
 			have[n_have++] = n;
 	}
 	qsort(have, n_have, sizeof *have, keep_cmp);
