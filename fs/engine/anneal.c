@@ -322,6 +322,10 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 	if (!nr->def || !nr->node->deployment || !nr->node->deployment->slots)
 		return;
 	if (nr->unattended && !nr->running && node_is_up(nr->node) && !nr->node->running) {
+		if (nr->node->provider->ops->simulate && nr->def->once) {
+			run_lost(e, nr);
+			return;
+		}
 		/* Its last run may still be under way: find it under its number before anything new. */
 		take(e, nr);
 		run_start(e, &nr, 1, true);

@@ -244,6 +244,7 @@ bool group_is_down(const struct node *n);                    /* max-down forbids
 /* run.c */
 void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach); /* one role, one runner. Lock held */
 void run_cancel(struct engine *e, struct node_role *nr, const char *who);
+void run_lost(struct engine *e, struct node_role *nr); /* a simulated run of a daemon before this one: it ended with it. Lock held */
 char *run_dir(const struct engine *e, int64_t number);
 
 /* machine.c */

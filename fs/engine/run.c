@@ -245,6 +245,11 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 	queue_node_role(e, nr);
 }
 
+void run_lost(struct engine *e, struct node_role *nr)
+{
+	finished(e, nr, &(struct run_done){.result = RUN_INTERRUPTED, .exit_status = -1, .why = "interrupted: the daemon that simulated it ended"});
+}
+
 static void run_ended(struct run *r, const struct run_done *done)
 {
 	struct engine *e = r->e;
