@@ -191,9 +191,27 @@ static char *run_detail(const struct model *m, const struct node_role *nr)
 	return buf_detach(&b, NULL);
 }
 
-static void plan_node_role(const struct model *m, struct plan *p, const struct node_role *nr)
+static bool wants_nodes(const struct def_role *r)
 {
-	if ((!nr->due && !nr->running) || !nr->def || nr->node->row.held)
+	for (size_t i = 0; i < r->n_wants; i++)
+		if (r->wants[i].kind == WANT_NODES)
+			return true;
+	return false;
+}
+
+/* coming: a node whose creation waits for approval; NULL: none. */
+static void plan_node_role(const struct model *m, struct plan *p, const struct node_role *nr, const struct node *coming)
+{
+	if (!nr->def || nr->node->row.held)
+		return;
+	/* Active, running or approved as it is: with the longer table it is to run again, and the same 'apply' agrees to both. */
+	if (coming && wants_nodes(nr->def) && nr->node->wanted && !(nr->due && nr->unapproved)) {
+		struct plan_line *again = line_add(p, PLAN_CHANGE, nr->node, nr);
+		again->detail = xasprintf("known after creation of %s", coming->row.name);
+		p->n_run++;
+		return;
+	}
+	if (!nr->due && !nr->running)
 		return;
 	struct plan_line *l = line_add(p, PLAN_CHANGE, nr->node, nr);
 	l->detail = nr->running ? xasprintf("running (run %lld)", (long long)nr->row.last_run) : run_detail(m, nr);
@@ -248,12 +266,16 @@ static void plan_id(struct plan *p)
 
 void plan_make(const struct model *m, const struct deployment *d, struct plan *ret)
 {
+	const struct node *coming = NULL;
 	*ret = (struct plan){0};
+	for (size_t i = 0; i < d->n_nodes && !coming; i++)
+		if (d->nodes[i]->wanted && d->nodes[i]->unapproved && d->nodes[i]->row.phase == NODE_PLANNED && !d->nodes[i]->row.incarnation)
+			coming = d->nodes[i];
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		plan_node(ret, d, d->nodes[i]);
 		if (!d->row.destroying)
 			for (size_t k = 0; k < d->nodes[i]->n_roles; k++)
-				plan_node_role(m, ret, d->nodes[i]->roles[k]);
+				plan_node_role(m, ret, d->nodes[i]->roles[k], coming);
 	}
 	for (size_t i = 0; i < ret->n_lines; i++) {
 		ret->lines[i].order = i;
