@@ -431,7 +431,7 @@ static void finish_run(struct simulated_run *run, const char *fault, int rc)
 	size_t n = 0;
 
 	if (fault || rc) {
-		run->done(run, rc ? -1 : 1, fault ? fault : "cancelled", NULL);
+		run->done(run, rc ? rc : 1, fault ? fault : "cancelled", NULL);
 		return;
 	}
 	while (run->outputs && run->outputs[n])

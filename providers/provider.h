@@ -79,7 +79,7 @@ struct simulated_run {
 	const char *role;
 	const char *const *outputs; /* keys the role declares, NULL-terminated: each is given a value */
 	int64_t timeout_ms;
-	/* exit_status 0: success. why: a sentence on failure. values: one for each of outputs, on success. */
+	/* exit_status 0: success; -ETIMEDOUT, -ECANCELED: how it was ended. why: a sentence on failure. values: one for each of outputs, on success. */
 	void (*done)(struct simulated_run *run, int exit_status, const char *why, const char *const *values);
 	void *data, *priv;
 };

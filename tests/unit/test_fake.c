@@ -332,7 +332,7 @@ Test(fake, runs_give_outputs_that_do_not_change)
 	cr_assert_str_eq(r.value, "version-9");
 	/* A run that is longer than it may be ends at its deadline. */
 	simulate(&f, 9, 102, 5, &r);
-	cr_assert_eq(r.status, -1);
+	cr_assert_eq(r.status, -ETIMEDOUT);
 	cr_assert(strstr(r.why, "timed out"));
 	teardown(&f);
 }
@@ -406,7 +406,7 @@ Test(fake, hangs_until_cancelled)
 	cr_assert_eq(a.n_done, 1);
 
 	simulate(&f, 2, 1, 20, &r); /* only its deadline ends it */
-	cr_assert_eq(r.status, -1);
+	cr_assert_eq(r.status, -ETIMEDOUT);
 	struct simulated_run run = {.node_id = 2, .incarnation = 1, .number = 2, .role = "x", .done = on_run, .data = &r};
 	r.n_done = 0;
 	provider_fake.simulate(f.p, &run);
