@@ -302,6 +302,15 @@ static inline void rest(const char *name, bool reached)
 	deployment_rest(model, dep(name), &settled, &is_reached, &why);
 	deployment_why(model, dep(name), &errors);
 	deployment_error(model, dep(name), &errors);
+	struct plan p;
+	plan_make(model, dep(name), &p);
+	buf_addc(&errors, '\n');
+	plan_text(&p, &errors);
+	plan_release(&p);
+	for (int64_t s = model->next_seq - 20 > model->first_seq ? model->next_seq - 20 : model->first_seq; s < model->next_seq; s++) {
+		const struct event *ev = model_event(model, s);
+		buf_addf(&errors, "%s/%s %s\n", ev->node ? ev->node : "", ev->role ? ev->role : "", ev->text);
+	}
 	model_unlock(model);
 	cr_assert_fail("%s did not come to rest %s: settled %d, reached %d: %s\n%s", name, reached ? "as desired" : "short of desired", settled, is_reached,
 	        buf_str(&why), buf_str(&errors));
@@ -443,7 +452,7 @@ static inline size_t n_events(const char *name, const char *role, const char *te
 
 static inline bool is_run_end(const char *text)
 {
-	static const char *const ends[] = {"active after", "failed", "timed out", "cancelled", "unreachable", "interrupted", "lost sight", NULL};
+	static const char *const ends[] = {"active after", "failed", "timed-out", "cancelled", "unreachable", "interrupted", "lost sight", NULL};
 	for (const char *const *e = ends; *e; e++)
 		if (!strncmp(text, *e, strlen(*e)))
 			return true;

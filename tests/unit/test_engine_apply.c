@@ -63,13 +63,15 @@ Test(apply, progress_does_not_change_the_id)
 	eventually(dep("d")->n_running > 0);
 	plan_id_of("d", before);
 	cr_expect_str_eq(before, "-");
-	edit(D_INI, "count = 2", "count = 3");
+	put("roles/extra/role.ini", "[role]\nrunner = none\n");
+	edit(D_INI, "roles = web", "roles = web, extra");
 	settle();
 	plan_id_of("d", before);
+	cr_expect_str_neq(before, "-");
 	eventually(state_is("d-n-1", "base", NR_ACTIVE) && state_is("d-n-2", "base", NR_ACTIVE));
 	plan_id_of("d", after);
 	cr_expect_str_eq(before, after);
-	cr_assert_eq(ctl("d", "apply"), 0);
+	cr_assert_eq(apply_id("d"), 0, "%s", refused_why);
 	rest("d", true);
 }
 
@@ -120,7 +122,9 @@ Test(apply, growth_waits_and_its_peers_wait_with_it)
 	edit(D_INI, "count = 2", "count = 3");
 	rest("d", false);
 	cr_expect_eq(machines("sim", NULL), 2);
-	expect_in_plan("d", ": 1 create, 2 run\n+ node d-n-3");
+	expect_in_plan("d", ": 1 create, 4 run\n+ node d-n-3");
+	expect_in_plan("d", "~ run  web on d-n-1   known after creation of d-n-3\n");
+	cr_expect(state_is("d-n-1", "web", NR_ACTIVE));
 	cr_expect_eq(n_runs("d-n-1", "web"), 1, "the new one is no peer before its creation is approved");
 	cr_assert_eq(ctl("d", "apply"), 0);
 	rest("d", true);

@@ -284,6 +284,6 @@ Test(order, hangs_end)
 	put(D_INI, "[deployment]\nprovider = sim\n[nodes n]\ncount = 20\nroles = a\n");
 	open_engine();
 	cr_assert(holds_within(2 * PATIENCE_MS, at_rest("d", true) || at_rest("d", false)), "%s", dep_why("d"));
-	cr_expect_gt(n_events(NULL, NULL, "timed out"), 0);
+	cr_expect_gt(n_events(NULL, NULL, "timed-out"), 0);
 	cr_expect_eq(machines("sim", NULL), 20, "who asks twice gets one machine");
 }
