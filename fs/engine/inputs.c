@@ -18,11 +18,9 @@ void nodes_input_text(const struct deployment *d, struct buf *out, const struct 
 		const struct node *n = d->nodes[i];
 		if (!node_is_input(n))
 			continue;
-		if (!n->row.address) {
+		if (!n->row.address && !*ret_missing)
 			*ret_missing = n;
-			return;
-		}
-		buf_addf(out, "%s %s %s\n", n->row.name, n->row.group ? n->row.group : "-", n->row.address);
+		buf_addf(out, "%s %s %s\n", n->row.name, n->row.group ? n->row.group : "-", n->row.address ? n->row.address : "?");
 	}
 }
 

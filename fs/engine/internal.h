@@ -222,6 +222,7 @@ bool output_input_missing(const struct deployment *d, size_t role_index, const s
 void slots_free(struct deployment *d);
 void slots_make(struct deployment *d);
 /* inputs.c */
+/* One line a node: name, group, address ("?" while it has none; *ret_missing, NULL before, is the first such). */
 void nodes_input_text(const struct deployment *d, struct buf *out, const struct node **ret_missing);
 bool node_is_input(const struct node *n); /* from its creation's apply to its release's apply */
 json_t *param_json(const struct def_param *p, const char *value);

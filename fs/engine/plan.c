@@ -161,25 +161,53 @@ static void part_diff(const struct model *m, struct buf *out, const struct node_
 	}
 }
 
+static void known_diff(const struct model *m, struct buf *b, const struct node_role *nr, const struct digest *was)
+{
+	for (size_t i = 0; i < nr->digest->n_parts; i++) {
+		const struct part *to = &nr->digest->parts[i], *from = part_find(was, to->name);
+		if (!from || !hash_eq(&from->hash, &to->hash))
+			part_diff(m, b, nr, to->name, from, to);
+	}
+}
+
+/* What can be told of inputs that are not complete: who joins and who leaves is known before their addresses are. */
+static void unknown_diff(const struct model *m, struct buf *b, const struct node_role *nr, const struct digest *was)
+{
+	const struct part *from = part_find(was, "nodes");
+	known_diff(m, b, nr, was);
+	if (from && !part_find(nr->digest, "nodes")) {
+		_cleanup_buf_ struct buf now = {0};
+		const struct node *lacks = NULL;
+		const char *then = model_component_text(m, &from->hash);
+		nodes_input_text(nr->node->deployment, &now, &lacks);
+		if (then) {
+			buf_adds(b, b->len ? ", nodes" : "nodes");
+			table_diff(b, then, buf_str(&now));
+		}
+	}
+	if (b->len)
+		buf_adds(b, ", ");
+}
+
 static char *run_detail(const struct model *m, const struct node_role *nr)
 {
 	struct buf b = {0};
 	const struct node *n = nr->node;
+	const struct digest *was = m ? digest_kept(m, nr->row.last_digest) : NULL; /* without a model only the id is wanted */
+	bool first = !nr->row.last_run || !nr->row.last_digest || nr->row.last_incarnation != n->row.incarnation;
 	if (nr->row.wish_run) {
 		buf_adds(&b, "run was told");
 	} else if (n->row.phase != NODE_READY && n->row.phase != NODE_BOOTING) {
 		buf_addf(&b, "known after creation of %s", n->row.name);
 	} else if (!nr->digest || !nr->digest->complete) {
+		if (nr->digest && was && !first)
+			unknown_diff(m, &b, nr, was);
 		buf_addf(&b, "known after %s", nr->digest && nr->digest->missing ? nr->digest->missing : "a moment");
-	} else if (!nr->row.last_run || !nr->row.last_digest || nr->row.last_incarnation != n->row.incarnation) {
+	} else if (first) {
 		buf_adds(&b, nr->row.last_run && nr->row.last_incarnation != n->row.incarnation ? "first on the new machine" : "first");
 	} else {
-		const struct digest *was = m ? digest_kept(m, nr->row.last_digest) : NULL; /* without a model only the id is wanted */
-		for (size_t i = 0; was && i < nr->digest->n_parts; i++) {
-			const struct part *to = &nr->digest->parts[i], *from = part_find(was, to->name);
-			if (!from || !hash_eq(&from->hash, &to->hash))
-				part_diff(m, &b, nr, to->name, from, to);
-		}
+		if (was)
+			known_diff(m, &b, nr, was);
 		for (size_t i = 0; was && i < was->n_parts; i++)
 			if (!part_find(nr->digest, was->parts[i].name))
 				part_diff(m, &b, nr, was->parts[i].name, &was->parts[i], NULL);
