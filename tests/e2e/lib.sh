@@ -148,6 +148,10 @@ cleanup() {
 		for d in $(find "$STATE" -path '*/nodes/*/pid' 2>/dev/null); do
 			kill -KILL "$(cat "$d")" 2>/dev/null
 		done
+		find "$STATE" -path '*/nodes/*/machine' -exec grep -oh '"ref": *"[^"]*"' {} + 2>/dev/null | cut -d '"' -f 4 | while read -r d; do
+			ip netns del "$d"
+			ip link del "${d%-*}"
+		done 2>/dev/null
 		awk -v t="$T/" 'index($2, t) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r d; do umount -l "$d"; done
 		rm -rf --one-file-system "$T" 2>/dev/null || { sleep 1; rm -rf --one-file-system "$T"; }
 	fi
