@@ -271,15 +271,13 @@ static void fact_part(struct engine *e, struct node *n, struct digest *dg, size_
 
 static void digest_seal(struct digest *d)
 {
-	static __thread struct hasher *h;
-	if (!h)
-		h = hasher_new();
-	hasher_reset(h);
+	struct hasher *h = hasher_new();
 	for (size_t i = 0; i < d->n_parts; i++) {
 		hasher_add_str(h, d->parts[i].name);
 		hasher_add(h, &d->parts[i].hash, sizeof d->parts[i].hash);
 	}
 	hasher_end(h, &d->hash);
+	hasher_free(h);
 }
 
 static struct digest *digest_make(struct engine *e, struct node_role *nr)
@@ -360,50 +358,6 @@ void digest_refresh(struct engine *e, struct node_role *nr)
 		touch_deployment(e, d);
 	digest_unref(nr->digest);
 	nr->digest = now;
-}
-
-/* ---- remembered digests: what a past run was made of ---- */
-
-static struct kept_digest *kept_find(const struct model *m, const struct hash *h)
-{
-	struct kept_digest *k = NULL;
-	HASH_FIND(hh, m->digests, h, sizeof *h, k);
-	return k;
-}
-
-void digest_keep(struct engine *e, const struct digest *d)
-{
-	if (kept_find(&e->m, &d->hash))
-		return;
-	struct kept_digest *k = xcalloc(1, sizeof *k);
-	k->hash = d->hash;
-	k->digest = xcalloc(1, sizeof *k->digest);
-	*k->digest = (struct digest){.refs = 1, .hash = d->hash, .n_parts = d->n_parts, .complete = true};
-	k->digest->parts = d->n_parts ? xmemdup(d->parts, d->n_parts * sizeof *d->parts) : NULL;
-	HASH_ADD(hh, e->m.digests, hash, sizeof k->hash, k);
-
-	json_t *parts = json_object();
-	for (size_t i = 0; i < d->n_parts; i++) {
-		char hex[HASH_HEX];
-		hash_hex(&d->parts[i].hash, hex);
-		json_object_set_new(parts, d->parts[i].name, json_string(hex));
-		struct row_component row = {d->parts[i].hash, (char *)model_component_text(&e->m, &d->parts[i].hash)};
-		store_put_component(engine_batch(e), &row);
-	}
-	char *text = json_dumps(parts, JSON_COMPACT);
-	struct row_digest row = {d->hash, text};
-	store_put_digest(engine_batch(e), &row);
-	free(text);
-	json_decref(parts);
-}
-
-const struct digest *digest_kept(const struct model *m, const char *hex)
-{
-	struct hash h;
-	if (!hex || !hash_from_hex(hex, &h))
-		return NULL;
-	struct kept_digest *k = kept_find(m, &h);
-	return k ? k->digest : NULL;
 }
 
 /* ---- approval ---- */

@@ -274,6 +274,7 @@ static void turn_end(uv_prepare_t *prepare)
 
 	engine_wrlock(e);
 	anneal(e);
+	components_prune(e);
 	e->turn_number++;
 	rows_to_batch(e);
 	changed = e->changed;
@@ -409,6 +410,7 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	_cleanup_free_ char *db = NULL, *content = NULL;
 	int rc;
 
+	e->prune_at = PRUNE_FIRST;
 	e->inbox_tail = &e->inbox;
 	pthread_mutex_init(&e->inbox_lock, NULL);
 	e->repo = xstrdup(opt->repo);
@@ -545,6 +547,7 @@ void engine_free(struct engine *e)
 		next = e->inbox->next;
 		free(e->inbox);
 	}
+	instance_hosts_free(e);
 	model_release(&e->m);
 	free(e->effects.items);
 	free(e->dirty_nodes);

@@ -12,6 +12,7 @@
 #include "fs/engine/model.h"
 #include "fs/engine/plan.h"
 
+#define PRUNE_FIRST 4096    /* components and digests in memory before the first look for what can be forgotten */
 #define RUNS_KEPT 20       /* of each node role; older ones are pruned with their logs */
 #define BATCH_GATHER_MS 150  /* how long the first of a batch waits for others: ansible costs 0.3 s CPU a process, so company pays */
 
@@ -94,6 +95,13 @@ struct effects {
 /* A reading of the repo, a store into it, or both: one at a time, on a worker. */
 struct job;
 
+/* What a provider's instance was given at open: outlives it. */
+struct instance_host {
+	struct provider_host host;
+	char *dir;
+	struct instance_host *next;
+};
+
 struct engine {
 	struct model m;
 	uv_loop_t loop;
@@ -111,6 +119,7 @@ struct engine {
 	struct store_batch *batch;        /* of this turn */
 	struct effects effects;           /* of this turn: carried out when the batch is durable */
 	uint64_t turn_number, ticks;
+	size_t prune_at;
 	size_t commits;                   /* batches on their way */
 	bool changed;                     /* something to publish */
 	struct node **dirty_nodes;
@@ -136,6 +145,7 @@ struct engine {
 	bool rescan;                      /* something changed since the last reading began */
 	int64_t changed_first, changed_last;
 
+	struct instance_host *instance_hosts;
 	struct ssh_pool *pool;
 	struct runner_host runner_host;
 	struct runner_instance {
@@ -179,6 +189,8 @@ struct node_role *node_role_new(struct engine *e, struct node *n, const char *ro
 void node_role_remove(struct engine *e, struct node_role *nr);
 struct provider_object *provider_object_new(struct engine *e, const char *name);
 struct role_object *role_object_new(struct engine *e, const char *name);
+/* components.c */
+void components_prune(struct engine *e); /* forgets what nothing refers to, once it is worth it. Lock held */
 void component_keep(struct engine *e, const struct hash *h, const char *text, bool store);
 const char *intern(struct engine *e, const char *name);
 void refuse(struct engine *e, enum object_kind kind, int64_t id, const char *who, const char *file, const char *why);
@@ -252,6 +264,7 @@ char *run_dir(const struct engine *e, int64_t number);
 void node_step(struct engine *e, struct node *n);            /* lock held */
 void node_op_cancel(struct engine *e, struct node *n);
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
+void instance_hosts_free(struct engine *e);
 void provider_refresh(struct engine *e, struct provider_object *p); /* opens or reloads by effect. Lock held */
 void node_spec(const struct node *n, char hex[HASH_HEX]);
 const char *node_image(const struct node *n);

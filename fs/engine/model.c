@@ -50,13 +50,6 @@ struct node_role *node_role_find(const struct node *n, const char *role)
 	return NULL;
 }
 
-const char *model_component_text(const struct model *m, const struct hash *h)
-{
-	struct hash_component *c = NULL;
-	HASH_FIND(hh, m->components, h, sizeof *h, c);
-	return c ? c->text : NULL;
-}
-
 /* ---- deployments ---- */
 
 struct deployment *deployment_new(struct engine *e, const char *name, int64_t id)
@@ -263,25 +256,6 @@ struct role_object *role_object_new(struct engine *e, const char *name)
 	HASH_ADD_KEYPTR(hh_name, e->m.roles_by_name, r->name, strlen(name), r);
 	HASH_ADD(hh_id, e->m.roles_by_id, id, sizeof r->id, r);
 	return r;
-}
-
-/* A `nodes` table of ten thousand is worth showing as "nodes + etcd-db-4"; a blob is not. */
-#define COMPONENT_TEXT_MAX (1 << 20)
-
-void component_keep(struct engine *e, const struct hash *h, const char *text, bool store)
-{
-	struct hash_component *c = NULL;
-	HASH_FIND(hh, e->m.components, h, sizeof *h, c);
-	if (c)
-		return;
-	c = xcalloc(1, sizeof *c);
-	c->hash = *h;
-	c->text = text && strlen(text) <= COMPONENT_TEXT_MAX ? xstrdup(text) : NULL;
-	HASH_ADD(hh, e->m.components, hash, sizeof c->hash, c);
-	if (store) {
-		struct row_component row = {*h, c->text};
-		store_put_component(engine_batch(e), &row);
-	}
 }
 
 const char *intern(struct engine *e, const char *name)

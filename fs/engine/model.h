@@ -198,11 +198,13 @@ struct interned {
 struct kept_digest {
 	struct hash hash;
 	struct digest *digest;
+	bool live;
 	UT_hash_handle hh;
 };
 struct hash_component {
 	struct hash hash;
 	char *text;                       /* NULL: too long to show */
+	bool live;                        /* while it is found out what can be forgotten */
 	UT_hash_handle hh;
 };
 

@@ -24,18 +24,23 @@ struct provider_open {
 
 static int instance_open(struct engine *e, struct provider_open *o, struct err **err)
 {
-	/* Lives as long as the instance: to the end of the process. */
-	struct provider_host *host = xcalloc(1, sizeof *host);
-	char *dir = xasprintf("%s/providers/%s", e->state_dir, o->p->name);
-	int rc = dir_make_all(dir, 0700, err);
-	*host = (struct provider_host){.loop = &e->loop, .name = o->p->name, .owner = e->owner, .state_dir = dir, .cache_dir = e->cache_dir, .access_key = e->access_key, .repo = e->repo};
-	if (rc == 0)
-		rc = o->ops->open(host, &o->settings, &o->instance, err);
-	if (rc < 0) {
-		free(host);
-		free(dir);
+	struct instance_host *h = xcalloc(1, sizeof *h);
+	h->dir = xasprintf("%s/providers/%s", e->state_dir, o->p->name);
+	int rc = dir_make_all(h->dir, 0700, err);
+	h->host = (struct provider_host){.loop = &e->loop, .name = o->p->name, .owner = e->owner, .state_dir = h->dir, .cache_dir = e->cache_dir, .access_key = e->access_key, .repo = e->repo};
+	/* An instance that was closed, or could not be opened, may still end what it began: hosts are freed with the loop. */
+	h->next = e->instance_hosts;
+	e->instance_hosts = h;
+	return rc < 0 ? rc : o->ops->open(&h->host, &o->settings, &o->instance, err);
+}
+
+void instance_hosts_free(struct engine *e)
+{
+	for (struct instance_host *h = e->instance_hosts, *next; h; h = next) {
+		next = h->next;
+		free(h->dir);
+		free(h);
 	}
-	return rc;
 }
 
 static void provider_open_effect(struct engine *e, void *arg)
