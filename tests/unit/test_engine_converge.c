@@ -125,7 +125,7 @@ Test(converge, growth_reaches_whoever_wants_nodes)
 	edit(D_INI, "count = 2", "count = 3");
 	settle();
 	expect_in_plan("d", "plan -: 1 create, 4 run\n+ node d-n-3");
-	expect_in_plan("d", "~ run  web on d-n-1   known after the address of d-n-3\n");
+	expect_in_plan("d", "~ run  web on d-n-1   nodes + d-n-3, known after the address of d-n-3\n");
 	expect_in_plan("d", "~ run  base on d-n-3  known after creation of d-n-3\n");
 	expect_due("d", "web on d-n-1, web on d-n-2, base on d-n-3, web on d-n-3");
 	expect_has(why_of("d-n-1", "web"), "blocked: waiting for the address of d-n-3");
