@@ -2,7 +2,7 @@
 # Mistakes in documents: each is FILE:LINE: message in 'problems', what was good stays in force, also over a restart; and whatever saves through the mount
 # saves what it meant to.
 . "$(dirname "$0")/lib.sh"
-needs root fuse git
+needs root fuse git rsync
 setup
 fake_repo 2
 start
@@ -94,22 +94,19 @@ count_is mv 5
 (cd "$D/deployments/d" && : >4913 && rm 4913 && : >.deployment.ini.swp && mv deployment.ini deployment.ini~ &&
 	sed 's/^count = 5/count = 6/' deployment.ini~ >deployment.ini && sync deployment.ini && chmod 644 deployment.ini && rm deployment.ini~ .deployment.ini.swp) || fail "the dance of vim"
 count_is "vim's dance" 6
-if command -v vim >/dev/null; then
-	vim -u NONE -es -c '%s/^count = 6/count = 7/' -c wq "$file" </dev/null >/dev/null 2>&1 || fail "vim failed"
-	count_is vim 7
-	sed -i 's/^count = 7/count = 6/' "$file"
-	apply d
-	settle d 30
-fi
-if command -v rsync >/dev/null; then
-	cp -a "$REPO/deployments" "$T/deployments"
-	sed -i 's/^count = 6/count = 7/' "$T/deployments/d/deployment.ini"
-	rsync -a "$T/deployments/" "$D/deployments/" || fail "rsync failed"
-	count_is rsync 7
-	sed -i 's/^count = 7/count = 6/' "$file"
-	apply d
-	settle d 30
-fi
+editor=$(command -v vim || command -v vim.tiny) || fail "there is no vim: 'make deps' installs vim-tiny"
+"$editor" -u NONE -es -c '%s/^count = 6/count = 7/' -c wq "$file" </dev/null >/dev/null 2>&1 || fail "vim failed"
+count_is vim 7
+sed -i 's/^count = 7/count = 6/' "$file"
+apply d
+settle d 30
+cp -a "$REPO/deployments" "$T/deployments"
+sed -i 's/^count = 6/count = 7/' "$T/deployments/d/deployment.ini"
+rsync -a "$T/deployments/" "$D/deployments/" || fail "rsync failed"
+count_is rsync 7
+sed -i 's/^count = 7/count = 6/' "$file"
+apply d
+settle d 30
 # Behind the mount.
 sed -i 's/^count = 6/count = 7/' "$REPO/deployments/d/deployment.ini"
 eventually 10 "a change behind the mount" grep -q 'count = 7' "$file"
