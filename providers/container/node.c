@@ -26,6 +26,17 @@ static const char sshd_config[] = "UseDNS no\n"
 /* Without an init a package's attempt to start its service can only fail. */
 static const char policy_rc[] = "#!/bin/sh\nexit 101\n";
 
+/* systemd-nspawn mounts the v1 control groups read-only whatever it is told, and container engines make groups of their own. */
+static const char privileged_unit[] =
+        "[Unit]\n"
+        "Description=Writable control groups for container engines\n"
+        "Before=containerd.service docker.service kubelet.service crio.service\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        "RemainAfterExit=yes\n"
+        "ExecStart=/bin/sh -c 'for m in /sys/fs/cgroup /sys/fs/cgroup/*/; do mount -o remount,bind,rw $m 2>/dev/null; done; "
+        "mount --make-rshared /'\n";
+
 void node_job_release(struct node_job *j)
 {
 	char *const strings[] = {
@@ -130,6 +141,21 @@ static int make_resolv(const char *upper, struct err **err)
 	return make_file(upper, "etc/resolv.conf", buf_str(&out), 0644, err);
 }
 
+static int make_privileged(const char *upper, struct err **err)
+{
+	static const char *const dirs[] = {"etc/systemd", "etc/systemd/system", "etc/systemd/system/multi-user.target.wants"};
+	_cleanup_free_ char *link = path_join(upper, "etc/systemd/system/multi-user.target.wants/rebarfs-privileged.service");
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < sizeof dirs / sizeof *dirs; i++)
+		rc = make_dir(upper, dirs[i], 0755, err);
+	if (rc == 0)
+		rc = make_file(upper, "etc/systemd/system/rebarfs-privileged.service", privileged_unit, 0644, err);
+	if (rc == 0 && symlink("../rebarfs-privileged.service", link) < 0 && errno != EEXIST)
+		rc = err_errno(err, errno, "cannot make '%s'", link);
+	return rc;
+}
+
 static int make_upper(struct node_job *j, const char *upper, struct err **err)
 {
 	_cleanup_free_ char *host_name = xasprintf("%s\n", j->name);
@@ -154,6 +180,8 @@ static int make_upper(struct node_job *j, const char *upper, struct err **err)
 		rc = make_file(upper, "etc/apt/apt.conf.d/95rebarfs", j->apt_config, 0644, err);
 	if (rc == 0 && j->boot == BOOT_SSHD)
 		rc = make_file(upper, "usr/sbin/policy-rc.d", policy_rc, 0755, err);
+	if (rc == 0 && j->boot == BOOT_SYSTEMD && j->privileged)
+		rc = make_privileged(upper, err);
 	if (rc == 0)
 		rc = make_access(j, upper, err);
 	return rc == 0 ? make_host_key(j, upper, err) : rc;

@@ -19,10 +19,18 @@
 /* systemd-nspawn with --keep-unit does not restart a container that reboots itself but says so by this status. */
 #define REBOOT "133"
 
-/* $1: the node's inner control group on v2, or nothing; the rest: systemd-nspawn. */
+/* $1: cgroup.procs of the node's inner control group on v2, or nothing; the rest: systemd-nspawn. What a first run left in the group would
+ * keep a second one out of it: v2 allows no process beside groups that have controllers. */
 static const char nspawn_loop[] = "inner=$1; shift\n"
                                   "while :; do\n"
-                                  "	( [ -z \"$inner\" ] || echo 0 >\"$inner\"; exec \"$@\" )\n"
+                                  "	(\n"
+                                  "		if [ -n \"$inner\" ]; then\n"
+                                  "			find \"${inner%/*}\" -depth -type d -exec rmdir {} + 2>/dev/null\n"
+                                  "			mkdir -p \"${inner%/*}\"\n"
+                                  "			echo 0 >\"$inner\"\n"
+                                  "		fi\n"
+                                  "		exec \"$@\"\n"
+                                  "	)\n"
                                   "	[ $? = " REBOOT " ] || exit\n"
                                   "done\n";
 
