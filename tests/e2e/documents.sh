@@ -102,7 +102,7 @@ apply d
 settle d 30
 cp -a "$REPO/deployments" "$T/deployments"
 sed -i 's/^count = 6/count = 7/' "$T/deployments/d/deployment.ini"
-rsync -a "$T/deployments/" "$D/deployments/" || fail "rsync failed"
+rsync -aI "$T/deployments/" "$D/deployments/" || fail "rsync failed"
 count_is rsync 7
 sed -i 's/^count = 7/count = 6/' "$file"
 apply d
