@@ -15,7 +15,6 @@ wait_settled() { timeout "$1" cat "$MNT/deployments/light/wait" >"$DIR/wait" || 
 
 destroy_all() {
 	echo destroy >"$MNT/deployments/light/ctl"
-	echo "apply $(sed -n '1s/^plan \([0-9a-f]*\):.*/\1/p' "$MNT/deployments/light/plan")" >"$MNT/deployments/light/ctl"
 	wait_settled 120
 }
 
