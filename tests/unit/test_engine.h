@@ -74,7 +74,8 @@ static inline void edit(const char *path, const char *from, const char *to)
 
 static inline void put_provider(const char *name, const char *keys, const char *fake_keys)
 {
-	_cleanup_free_ char *path = xasprintf("providers/%s/provider.ini", name), *text = xasprintf("[provider]\ntype = fake\n%s[fake]\n%s", keys, fake_keys);
+	_cleanup_free_ char *path = xasprintf("providers/%s/provider.ini", name),
+	                    *text = xasprintf("[provider]\ntype = fake\n%s[fake]\n%s", keys, fake_keys);
 	put(path, text);
 }
 
@@ -153,25 +154,25 @@ static inline void nap(void)
 }
 
 /* The condition is looked at under the model's lock. */
-#define holds_within(ms, cond)                              \
-	({                                                      \
-		bool holds_ = false;                                \
-		for (int64_t end_ = monotonic_ms() + (ms);; nap()) { \
-			model_rdlock(model);                            \
-			holds_ = (cond);                                \
-			model_unlock(model);                            \
-			if (holds_ || monotonic_ms() > end_)            \
-				break;                                      \
-		}                                                   \
-		holds_;                                             \
+#define holds_within(ms, cond)                                                                                                                       \
+	({                                                                                                                                           \
+		bool holds_ = false;                                                                                                                 \
+		for (int64_t end_ = monotonic_ms() + (ms);; nap()) {                                                                                 \
+			model_rdlock(model);                                                                                                         \
+			holds_ = (cond);                                                                                                             \
+			model_unlock(model);                                                                                                         \
+			if (holds_ || monotonic_ms() > end_)                                                                                         \
+				break;                                                                                                               \
+		}                                                                                                                                    \
+		holds_;                                                                                                                              \
 	})
 #define eventually(cond) cr_assert(holds_within(PATIENCE_MS, cond), "never came true: %s", #cond)
-#define locked(expr)                    \
-	({                                  \
-		model_rdlock(model);            \
-		__typeof__(expr) v_ = (expr);   \
-		model_unlock(model);            \
-		v_;                             \
+#define locked(expr)                                                                                                                                 \
+	({                                                                                                                                           \
+		model_rdlock(model);                                                                                                                 \
+		__typeof__(expr) v_ = (expr);                                                                                                        \
+		model_unlock(model);                                                                                                                 \
+		v_;                                                                                                                                  \
 	})
 
 static inline void post_sem(void *arg)
@@ -293,8 +294,12 @@ static inline int ctl_role(const char *name, const char *role, const char *verb)
 
 static inline int set_value(const char *deployment, const char *section, const char *key, const char *text)
 {
-	return write_request((struct write_request){
-	        .kind = OBJECT_DEPLOYMENT, .id = dep_id(deployment), .section = (char *)section, .key = (char *)key, .text = (char *)text, .unset = !*text});
+	return write_request((struct write_request){.kind = OBJECT_DEPLOYMENT,
+	        .id = dep_id(deployment),
+	        .section = (char *)section,
+	        .key = (char *)key,
+	        .text = (char *)text,
+	        .unset = !*text});
 }
 
 /* Until nothing moves any more; then whether desired is reached. The sentence of `wait` is shown when it is not as expected. */
@@ -319,8 +324,8 @@ static inline void rest(const char *name, bool reached)
 		buf_addf(&errors, "%s/%s %s\n", ev->node ? ev->node : "", ev->role ? ev->role : "", ev->text);
 	}
 	model_unlock(model);
-	cr_assert_fail("%s did not come to rest %s: settled %d, reached %d: %s\n%s", name, reached ? "as desired" : "short of desired", settled, is_reached,
-	        buf_str(&why), buf_str(&errors));
+	cr_assert_fail("%s did not come to rest %s: settled %d, reached %d: %s\n%s", name, reached ? "as desired" : "short of desired", settled,
+	        is_reached, buf_str(&why), buf_str(&errors));
 }
 
 static inline char *plan_of(const char *name)
@@ -345,17 +350,17 @@ static inline void plan_id_of(const char *name, char id[9])
 	model_unlock(model);
 }
 
-#define expect_plan(name, want)                                                           \
-	do {                                                                                  \
-		char *got_ = plan_of(name);                                                       \
-		cr_expect_str_eq(got_, want, "plan of %s is:\n%s\nnot:\n%s", name, got_, want);   \
-		free(got_);                                                                       \
+#define expect_plan(name, want)                                                                                                                      \
+	do {                                                                                                                                         \
+		char *got_ = plan_of(name);                                                                                                          \
+		cr_expect_str_eq(got_, want, "plan of %s is:\n%s\nnot:\n%s", name, got_, want);                                                      \
+		free(got_);                                                                                                                          \
 	} while (0)
-#define expect_in_plan(name, want)                                                        \
-	do {                                                                                  \
-		char *got_ = plan_of(name);                                                       \
-		cr_expect(strstr(got_, want), "plan of %s is:\n%s\nwithout:\n%s", name, got_, want); \
-		free(got_);                                                                       \
+#define expect_in_plan(name, want)                                                                                                                   \
+	do {                                                                                                                                         \
+		char *got_ = plan_of(name);                                                                                                          \
+		cr_expect(strstr(got_, want), "plan of %s is:\n%s\nwithout:\n%s", name, got_, want);                                                 \
+		free(got_);                                                                                                                          \
 	} while (0)
 
 static inline int apply_id(const char *name)
@@ -387,11 +392,11 @@ static inline char *dep_why(const char *name)
 	return buf_detach(&b, NULL);
 }
 
-#define expect_has(expr, want)                                                     \
-	do {                                                                           \
-		char *got_ = (expr);                                                       \
-		cr_expect(strstr(got_, want), "'%s' has no '%s'", got_, want);             \
-		free(got_);                                                                \
+#define expect_has(expr, want)                                                                                                                       \
+	do {                                                                                                                                         \
+		char *got_ = (expr);                                                                                                                 \
+		cr_expect(strstr(got_, want), "'%s' has no '%s'", got_, want);                                                                       \
+		free(got_);                                                                                                                          \
 	} while (0)
 
 /* "base on d-n-1, web on d-n-2": what is to run, in order. */
@@ -408,11 +413,11 @@ static inline char *due_of(const char *name)
 	return buf_detach(&b, NULL);
 }
 
-#define expect_due(name, want)                                                     \
-	do {                                                                           \
-		char *got_ = due_of(name);                                                 \
-		cr_expect_str_eq(got_, want, "due in %s: '%s', not '%s'", name, got_, want); \
-		free(got_);                                                                \
+#define expect_due(name, want)                                                                                                                       \
+	do {                                                                                                                                         \
+		char *got_ = due_of(name);                                                                                                           \
+		cr_expect_str_eq(got_, want, "due in %s: '%s', not '%s'", name, got_, want);                                                         \
+		free(got_);                                                                                                                          \
 	} while (0)
 
 static inline int64_t last_run(const char *name, const char *role)

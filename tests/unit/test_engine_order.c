@@ -13,7 +13,8 @@ static void two_roles(int n, const char *a, const char *b, const char *fake)
 	put(D_INI, doc);
 }
 
-/* failure-rate with a seed that makes the first run of the first node fail is a matter of luck: everything fails until the provider is told otherwise. */
+/* failure-rate with a seed that makes the first run of the first node fail is a matter of luck: everything fails until the provider is told
+ * otherwise. */
 #define FAILING "create-delay = 5ms\nrole-delay = 2ms\nfailure-rate = 1\n"
 
 Test(order, requires_is_per_node)
@@ -264,7 +265,8 @@ static void all_ends(int count, const char *fake)
 			_cleanup_buf_ struct buf b = {0};
 			node_role_why(model, n->roles[k], &b);
 			enum node_role_state s = node_role_state(n->roles[k]);
-			cr_expect(s == NR_ACTIVE || s == NR_ERROR || s == NR_BLOCKED, "%s on %s: %s", n->roles[k]->row.role, n->row.name, buf_str(&b));
+			cr_expect(
+			        s == NR_ACTIVE || s == NR_ERROR || s == NR_BLOCKED, "%s on %s: %s", n->roles[k]->row.role, n->row.name, buf_str(&b));
 			cr_expect_gt(strlen(strchr(buf_str(&b), ':')), 3, "%s", buf_str(&b));
 		}
 	}

@@ -214,8 +214,8 @@ Test(verbs, a_node_role_gone_meanwhile_is_stale)
 
 /* ---- values ---- */
 
-#define DOCUMENT                                                                                                                             \
-	"; two of them\n[deployment]\nprovider = sim\nroles = base   ; everywhere\n\n# the group\n[nodes n]\n  count   =  2\nroles = web\n\n" \
+#define DOCUMENT                                                                                                                                     \
+	"; two of them\n[deployment]\nprovider = sim\nroles = base   ; everywhere\n\n# the group\n[nodes n]\n  count   =  2\nroles = web\n\n"        \
 	"[params web]\nquorum = 3 ; a majority\n; the end\n"
 
 Test(verbs, a_value_is_stored_and_the_document_kept)
@@ -327,8 +327,13 @@ Test(verbs, stores_come_one_at_a_time_and_in_order)
 	int64_t id = dep_id("d");
 	sem_init(&o->sem, 0, 0);
 	for (int i = 0; i < 8; i++) {
-		o->w[i] = (struct write_request){
-		        .kind = OBJECT_DEPLOYMENT, .id = id, .section = "params web", .key = "quorum", .text = (char *)values[i], .done = on_ordered, .data = o};
+		o->w[i] = (struct write_request){.kind = OBJECT_DEPLOYMENT,
+		        .id = id,
+		        .section = "params web",
+		        .key = "quorum",
+		        .text = (char *)values[i],
+		        .done = on_ordered,
+		        .data = o};
 		engine_write(engine, &o->w[i]);
 	}
 	for (int i = 0; i < 8; i++)
