@@ -41,6 +41,7 @@ struct image {
 	char *progress, *error;
 	int64_t retry_at;
 	int64_t attempts;
+	int64_t prepared_for;         /* how many nodes the provider was asked to have room for */
 	struct image *next;
 };
 
@@ -253,6 +254,8 @@ const struct node_role *node_role_blocker(const struct node_role *nr); /* the fi
 bool deployment_frozen(const struct model *m, const struct deployment *d); /* paused, elsewhere, orphaned: nothing new starts */
 bool node_is_up(const struct node *n);                       /* ready for runs */
 bool group_is_down(const struct node *n);                    /* max-down forbids to touch one more */
+bool rebuild_must_wait(const struct node *n);
+void queue_limited(struct engine *e, struct node *n);       /* a limit of this node's deployment may have eased: whom it kept waiting looks again */
 
 /* run.c */
 void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach); /* one role, one runner. Lock held */

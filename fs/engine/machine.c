@@ -368,12 +368,20 @@ static void prepare_start(struct engine *e, void *arg)
 	pr->p->ops->prepare(pr->p->instance, *pr->image->name ? pr->image->name : NULL, pr->wanted, &pr->call);
 }
 
-/* true: ready. Otherwise the node waits, or has its error. */
+static int64_t wanted_nodes(const struct engine *e, const struct provider_object *p)
+{
+	int64_t n = 0;
+	for (const struct node *o = e->m.nodes_by_name; o; o = o->hh_name.next)
+		n += o->provider == p && o->wanted;
+	return n;
+}
+
+/* true: ready, and there is room for all that are wanted by now. Otherwise the node waits, or has its error. */
 static bool image_ready(struct engine *e, struct node *n)
 {
 	struct provider_object *p = n->provider;
 	struct image *i = image_of(p, node_image(n));
-	if (i->phase == IMAGE_READY)
+	if (i->phase == IMAGE_READY && (p->ops->simulate || wanted_nodes(e, p) <= i->prepared_for))
 		return true;
 	if (i->phase == IMAGE_FAILED) {
 		if (!n->row.error || strcmp(n->row.error, i->error)) {
@@ -399,8 +407,7 @@ static bool image_ready(struct engine *e, struct node *n)
 	pr->e = e;
 	pr->p = p;
 	pr->image = i;
-	for (const struct node *o = e->m.nodes_by_name; o; o = o->hh_name.next)
-		pr->wanted += o->provider == p && o->wanted;
+	pr->wanted = i->prepared_for = wanted_nodes(e, p);
 	pr->call = (struct provider_call){.done = prepare_done, .progress = prepare_progress, .data = pr};
 	i->phase = IMAGE_PREPARING;
 	effect_add(e, prepare_start, pr);
@@ -436,6 +443,8 @@ static void node_ready(struct engine *e, struct node *n)
 	mark_node(e, n);
 	stale_facts(e, n);
 	queue_node(e, n);
+	if (n->row.incarnation > 1 || (n->group && n->group->max_down > 0))
+		queue_limited(e, n);
 }
 
 static void create_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
@@ -867,9 +876,15 @@ void node_step(struct engine *e, struct node *n)
 		return;
 	case NODE_BOOTING:
 	case NODE_READY:
-		if (node_needs_rebuild(n) && node_step_approved(n) && !group_is_down(n)) {
-			destroy_start(e, n, true);
-			return;
+		if (node_needs_rebuild(n) && node_step_approved(n)) {
+			if (!rebuild_must_wait(n)) {
+				destroy_start(e, n, true);
+				return;
+			}
+			n->waits_for = "its rebuild waits for other nodes of the group, which are being changed or broken";
+			touch_deployment(e, d);
+		} else {
+			n->waits_for = NULL;
 		}
 		if (given_up || n->gone)
 			return;

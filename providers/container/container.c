@@ -170,6 +170,8 @@ static void container_prepare(struct provider *p, const char *image, int64_t wan
 
 	op->image = xstrdup(image ? image : dflt ? dflt : DEFAULT_IMAGE);
 	op->wanted = wanted_nodes;
+	for (const struct node *n = p->nodes; n; n = n->hh.next)
+		op->running += n->running;
 	lifecycle_prepare(op);
 }
 

@@ -164,12 +164,13 @@ struct preflight {
 	enum boot boot;
 	bool build;    /* an image has to be built */
 	int64_t nodes; /* how many are to be */
+	int64_t running; /* of these, already */
 	uint32_t room; /* addresses; 0: not known yet */
 };
 /* Blocking. Everything that is missing, each with its cure, in one sentence; -EAGAIN. */
 int preflight(const struct preflight *f, struct err **err);
-/* Pure: the sentence about inotify instances, or nothing. */
-void preflight_inotify(int64_t max_instances, int64_t nodes, struct buf *out);
+/* Pure: the sentence about inotify instances, or nothing. used: by everything that runs, nodes too. */
+void preflight_inotify(int64_t max_instances, int64_t used, int64_t nodes, int64_t running, struct buf *out);
 
 /* ---- image.c */
 

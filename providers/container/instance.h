@@ -48,7 +48,7 @@ struct op {
 	int rc;
 	struct err *err;
 	struct buf note, out, last; /* a complaint; a child's stdout; its last line that explains a failure */
-	int64_t wanted;             /* prepare: how many nodes are to be */
+	int64_t wanted, running;    /* prepare: how many nodes are to be, and are already */
 	char *image;
 	struct image resolved;
 	bool cancelled, creates, recorded, polite, power_on_after;

@@ -185,6 +185,7 @@ static void run_preflight(struct op *op)
 	        .cache_dir = op->p->cache_dir,
 	        .boot = op->job.boot,
 	        .nodes = op->wanted,
+	        .running = op->running,
 	        .build = !op->resolved.source && !image_ready(&op->resolved)};
 
 	op->rc = preflight(&f, &op->err);

@@ -403,11 +403,22 @@ Test(container, inotify_is_enough_for_twenty_nodes_by_default)
 {
 	_cleanup_buf_ struct buf few = {0}, many = {0}, more = {0};
 
-	preflight_inotify(128, 20, &few);
+	preflight_inotify(128, 0, 20, 0, &few);
 	cr_assert_eq(few.len, 0);
-	preflight_inotify(128, 21, &many);
+	preflight_inotify(128, 0, 21, 0, &many);
 	cr_assert_str_eq(buf_str(&many),
 	        "/proc/sys/fs/inotify/max_user_instances is 128: more than 20 nodes need 'sysctl fs.inotify.max_user_instances=8192'");
-	preflight_inotify(8192, 2000, &more);
+	preflight_inotify(8192, 0, 2000, 0, &more);
 	cr_assert(strstr(buf_str(&more), "max_user_instances=16384"));
+}
+
+Test(container, inotify_counts_what_is_in_use)
+{
+	_cleanup_buf_ struct buf fits = {0}, tight = {0};
+
+	preflight_inotify(128, 64, 15, 5, &fits);
+	cr_assert_eq(fits.len, 0, "ten more fit into sixty-four");
+	preflight_inotify(128, 64, 16, 5, &tight);
+	cr_assert_str_eq(buf_str(&tight), "/proc/sys/fs/inotify/max_user_instances is 128, of which 64 are in use: more than 15 nodes need 'sysctl "
+	                                  "fs.inotify.max_user_instances=8192'");
 }
