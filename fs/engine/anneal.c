@@ -105,23 +105,67 @@ const struct node_role *node_role_blocker(const struct node_role *nr)
 	return NULL;
 }
 
+/* Its last run on this machine did not succeed: until one does, the node does not work as it should, whatever is going to be tried next. */
+static bool role_failed_here(const struct node_role *nr)
+{
+	return nr->row.outcome_unknown || (nr->row.last_result > RUN_OK && nr->row.last_incarnation == nr->node->row.incarnation);
+}
+
+static bool node_is_broken(const struct node *n)
+{
+	bool broken = n->row.held || n->row.error || n->unreachable || n->off || n->gone;
+	for (size_t i = 0; !broken && i < n->n_roles; i++)
+		broken = n->roles[i]->def && role_failed_here(n->roles[i]);
+	return broken;
+}
+
+static bool node_is_changing(const struct node *n)
+{
+	if (n->rebuilding || (n->running && n->running->changing))
+		return true;
+	/* A machine put in the place of another is back when it has run what the old one had. */
+	bool back = n->row.incarnation < 2 || n->row.phase == NODE_READY;
+	for (size_t i = 0; back && n->row.incarnation > 1 && i < n->n_roles; i++)
+		back = !n->roles[i]->def || (n->roles[i]->row.last_incarnation == n->row.incarnation && !n->roles[i]->running);
+	return !back;
+}
+
+static bool others_are_down(const struct node *n, int64_t most, bool broken_too)
+{
+	int64_t down = 0;
+	for (size_t i = 0; i < n->deployment->n_nodes && down < most; i++) {
+		const struct node *o = n->deployment->nodes[i];
+		if (o != n && o->group == n->group && o->wanted)
+			down += node_is_changing(o) || (broken_too && node_is_broken(o));
+	}
+	return down >= most;
+}
+
+/* A node that is broken itself cannot get any more so: it waits for changes under way, not for the others that are broken, or two of them would wait for each
+ * other for ever. */
 bool group_is_down(const struct node *n)
 {
-	const struct deployment *d = n->deployment;
-	if (!n->group || n->group->max_down <= 0)
-		return false;
-	int64_t down = 0;
-	for (size_t i = 0; i < d->n_nodes; i++) {
-		const struct node *o = d->nodes[i];
-		if (o == n || o->group != n->group || !o->wanted)
-			continue;
-		bool bad = o->row.held || o->row.error || o->unreachable || o->off || o->gone || o->rebuilding;
-		for (size_t k = 0; !bad && k < o->n_roles; k++)
-			bad = (o->roles[k]->running && o->roles[k]->changing) || node_role_failed_for_good(o->roles[k]);
-		if (bad && ++down >= n->group->max_down)
-			return true;
+	return n->group && n->group->max_down > 0 && others_are_down(n, n->group->max_down, !node_is_broken(n));
+}
+
+bool rebuild_must_wait(const struct node *n)
+{
+	if (n->group && n->group->max_down > 0)
+		return group_is_down(n);
+	return others_are_down(n, 1, false); /* one by one, unless told otherwise */
+}
+
+void queue_limited(struct engine *e, struct node *n)
+{
+	struct deployment *d = n->deployment;
+	for (size_t i = 0; d && i < d->n_nodes; i++) {
+		struct node *o = d->nodes[i];
+		if (o->waits_for)
+			queue_node(e, o);
+		for (size_t k = 0; k < o->n_roles; k++)
+			if (o->roles[k]->waits_for)
+				queue_node_role(e, o->roles[k]);
 	}
-	return false;
 }
 
 /* ---- counters ---- */
@@ -272,6 +316,7 @@ static bool runnable(struct engine *e, struct node_role *nr)
 {
 	struct node *n = nr->node;
 	struct deployment *d = n->deployment;
+	const char *waited_for = nr->waits_for;
 	nr->waits_for = NULL;
 	if (!nr->due || nr->running || nr->unapproved || n->running || n->op || n->row.held || !n->wanted || !node_is_up(n))
 		return false;
@@ -284,6 +329,8 @@ static bool runnable(struct engine *e, struct node_role *nr)
 	bool first = !nr->row.last_run || nr->row.last_incarnation != n->row.incarnation;
 	if (!first && group_is_down(n)) {
 		nr->waits_for = "max-down: other nodes of the group are being changed or broken";
+		if (!waited_for) /* whoever watches the deployment may have nothing more to wait for */
+			touch_deployment(e, d);
 		return false;
 	}
 	if (nr->def->serial > 0 && d->slots[nr->role_index].running >= (size_t)nr->def->serial) {
@@ -301,7 +348,7 @@ static bool runnable(struct engine *e, struct node_role *nr)
 /* Its node and its share of the limits are taken at once, so that what this turn looks at next counts them. */
 static void take(struct engine *e, struct node_role *nr)
 {
-	nr->changing = node_role_succeeded(nr);
+	nr->changing = nr->row.last_run && nr->row.last_incarnation == nr->node->row.incarnation;
 	nr->running = true;
 	nr->node->running = nr;
 	nr->node->provider->runs++;

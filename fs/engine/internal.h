@@ -81,6 +81,7 @@ struct run {
 	char *strings[16];
 	size_t n_strings;
 	const char **output_keys;
+	char *approved;               /* as it began */
 	int64_t began;
 };
 

@@ -25,6 +25,7 @@ static void run_free(struct run *r)
 	json_decref(r->inputs);
 	desired_unref(r->owner);
 	free(r->output_keys);
+	free(r->approved);
 	free(r);
 }
 
@@ -178,13 +179,8 @@ static void free_node(struct engine *e, struct node_role *nr)
 	queue_node(e, n);
 	if (!d || !d->slots || !nr->def)
 		return;
-	/* Whom a limit kept waiting looks again. */
-	bool rolling = n->group && n->group->max_down > 0;
-	if (nr->def->serial > 0 || rolling)
-		for (size_t i = 0; i < d->n_nodes; i++)
-			for (size_t k = 0; k < d->nodes[i]->n_roles; k++)
-				if (d->nodes[i]->roles[k]->waits_for)
-					queue_node_role(e, d->nodes[i]->roles[k]);
+	if (nr->def->serial > 0 || (n->group && n->group->max_down > 0) || n->row.incarnation > 1)
+		queue_limited(e, n);
 }
 
 static void finished(struct engine *e, struct node_role *nr, const struct run_done *done)
@@ -206,11 +202,14 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 	} else {
 		nr->row.last_result = (int)done->result;
 		nr->row.last_took_ms = done->took_ms;
-		str_replace(&nr->row.approved, done->result == RUN_OK ? NULL : nr->row.approved);
+		/* An approval given while it ran is for what comes next. */
+		if (done->result == RUN_OK && nr->row.approved && nr->run && nr->run->approved && !strcmp(nr->row.approved, nr->run->approved)) {
+			str_replace(&nr->row.approved, NULL);
+			str_replace(&nr->row.approved_unknown, NULL);
+		}
 		nr->row.wish_run = false;
 		if (done->result == RUN_OK) {
 			str_replace(&nr->row.error, NULL);
-			str_replace(&nr->row.approved_unknown, NULL);
 			json_t *none = done->outputs ? NULL : json_object();
 			outputs_take(e, nr, none ? none : done->outputs);
 			json_decref(none);
@@ -334,6 +333,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 	r->def = nr->def;
 	r->digest = digest_ref(nr->digest);
 	r->began = now_ms();
+	r->approved = xstrdup(nr->row.approved);
 	if (n->provider->ops->simulate) {
 		r->output_keys = xcalloc(nr->def->n_outputs + 1, sizeof *r->output_keys);
 		for (size_t i = 0; i < nr->def->n_outputs; i++)

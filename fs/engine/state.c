@@ -270,6 +270,8 @@ void node_why(const struct model *m, const struct node *n, struct buf *out)
 	case NS_READY:
 		if (!n->wanted && n->deployment)
 			buf_adds(out, n->unapproved ? "no longer wanted: its release is in the plan and waits for 'apply ID'" : "no longer wanted");
+		else if (node_needs_rebuild(n) && !n->unapproved)
+			buf_adds(out, n->waits_for ? n->waits_for : "its rebuild starts in a moment");
 		else if (node_needs_rebuild(n))
 			buf_adds(out, "differs from its description: a rebuild is in the plan and waits for 'apply ID'");
 		else if (n->running)
@@ -348,7 +350,7 @@ static bool node_moves(const struct model *m, const struct node *n)
 	if (!node_is_up(n))
 		return true;
 	if (node_needs_rebuild(n) && !n->unapproved)
-		return true;
+		return !n->waits_for; /* who is being changed moves; who is broken may stay so for ever */
 	for (size_t k = 0; k < n->n_roles; k++) {
 		const struct node_role *nr = n->roles[k];
 		if (nr->unattended || nr->queued || nr->stale)
@@ -387,7 +389,7 @@ static bool deployment_reached(const struct deployment *d)
 {
 	if (d->row.destroying)
 		return d->n_nodes == 0;
-	if (!d->def || d->invalid || d->n_active < d->n_total)
+	if (!d->def || d->invalid || d->orphaned || d->n_active < d->n_total)
 		return false;
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		const struct node *n = d->nodes[i];

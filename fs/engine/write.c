@@ -22,11 +22,6 @@ struct verb {
 	int (*run)(struct verb_call *c);
 };
 
-static int no_arg(struct verb_call *c, const char *verb)
-{
-	return *c->arg ? err_set(c->err, EINVAL, "'%s' takes nothing behind it, not '%s'", verb, c->arg) : 0;
-}
-
 /* ---- the root ---- */
 
 static void queue_all(struct engine *e)
@@ -41,7 +36,7 @@ static int root_pause(struct verb_call *c)
 	c->e->m.paused = true;
 	event_add(c->e, NULL, NULL, NULL, c->who, "everything paused");
 	queue_all(c->e);
-	return no_arg(c, "pause");
+	return 0;
 }
 
 static int root_resume(struct verb_call *c)
@@ -49,7 +44,7 @@ static int root_resume(struct verb_call *c)
 	c->e->m.paused = false;
 	event_add(c->e, NULL, NULL, NULL, c->who, "everything resumed");
 	queue_all(c->e);
-	return no_arg(c, "resume");
+	return 0;
 }
 
 static int root_adopt(struct verb_call *c)
@@ -224,9 +219,6 @@ static int deployment_cancel(struct verb_call *c)
 
 static int deployment_pause(struct verb_call *c)
 {
-	int rc = no_arg(c, "pause");
-	if (rc < 0)
-		return rc;
 	c->d->row.paused = true;
 	event_add(c->e, c->d, NULL, NULL, c->who, "paused");
 	mark_deployment(c->e, c->d);
@@ -236,9 +228,6 @@ static int deployment_pause(struct verb_call *c)
 
 static int deployment_resume(struct verb_call *c)
 {
-	int rc = no_arg(c, "resume");
-	if (rc < 0)
-		return rc;
 	c->d->row.paused = false;
 	event_add(c->e, c->d, NULL, NULL, c->who, "resumed");
 	mark_deployment(c->e, c->d);
@@ -248,8 +237,8 @@ static int deployment_resume(struct verb_call *c)
 
 static int deployment_destroy(struct verb_call *c)
 {
-	int rc = no_arg(c, "destroy");
-	if (rc < 0 || (rc = not_elsewhere(c)) < 0)
+	int rc = not_elsewhere(c);
+	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < c->d->n_nodes; i++)
 		if ((rc = approve_release(c, c->d->nodes[i])) < 0)
@@ -270,7 +259,7 @@ static int node_retry(struct verb_call *c)
 	for (size_t k = 0; k < c->n->n_roles; k++)
 		retry_node_role(c, c->n->roles[k]);
 	event_add(c->e, NULL, c->n, NULL, c->who, "retry");
-	return no_arg(c, "retry");
+	return 0;
 }
 
 static void recount_node(struct engine *e, struct node *n)
@@ -306,7 +295,7 @@ static int node_unhold(struct verb_call *c)
 	str_replace(&c->n->row.held_by, NULL);
 	event_add(c->e, NULL, c->n, NULL, c->who, "no longer held");
 	recount_node(c->e, c->n);
-	return no_arg(c, "unhold");
+	return 0;
 }
 
 static int node_protect(struct verb_call *c)
@@ -314,7 +303,7 @@ static int node_protect(struct verb_call *c)
 	c->n->row.is_protected = true;
 	event_add(c->e, NULL, c->n, NULL, c->who, "protected");
 	mark_node(c->e, c->n);
-	return no_arg(c, "protect");
+	return 0;
 }
 
 static int node_unprotect(struct verb_call *c)
@@ -323,7 +312,7 @@ static int node_unprotect(struct verb_call *c)
 	event_add(c->e, NULL, c->n, NULL, c->who, "no longer protected");
 	mark_node(c->e, c->n);
 	queue_node(c->e, c->n);
-	return no_arg(c, "unprotect");
+	return 0;
 }
 
 static int node_rebuild(struct verb_call *c)
@@ -339,7 +328,7 @@ static int node_rebuild(struct verb_call *c)
 	event_add(c->e, NULL, c->n, NULL, c->who, "rebuild: waits in the plan for 'apply ID'");
 	mark_node(c->e, c->n);
 	queue_node(c->e, c->n);
-	return no_arg(c, "rebuild");
+	return 0;
 }
 
 static int node_trust(struct verb_call *c)
@@ -376,7 +365,7 @@ static int node_forget(struct verb_call *c)
 	event_add(c->e, NULL, c->n, NULL, c->who, "forget");
 	mark_node(c->e, c->n);
 	queue_node(c->e, c->n);
-	return no_arg(c, "forget");
+	return 0;
 }
 
 static int node_destroy(struct verb_call *c)
@@ -389,7 +378,7 @@ static int node_destroy(struct verb_call *c)
 	mark_node(c->e, c->n);
 	queue_node(c->e, c->n);
 	stale_nodes_input(c->e, c->d);
-	return no_arg(c, "destroy");
+	return 0;
 }
 
 /* ---- node roles ---- */
@@ -400,7 +389,7 @@ static int node_role_retry(struct verb_call *c)
 		return err_set(c->err, EBUSY, "the role runs once only and its last run was interrupted: look at the node, then 'accept' or 'run'");
 	retry_node_role(c, c->nr);
 	event_add(c->e, NULL, NULL, c->nr, c->who, "retry");
-	return no_arg(c, "retry");
+	return 0;
 }
 
 static int node_role_run(struct verb_call *c)
@@ -414,7 +403,7 @@ static int node_role_run(struct verb_call *c)
 	event_add(c->e, NULL, NULL, c->nr, c->who, "run");
 	mark_node_role(c->e, c->nr);
 	queue_node_role(c->e, c->nr);
-	return no_arg(c, "run");
+	return 0;
 }
 
 static int node_role_accept(struct verb_call *c)
@@ -434,7 +423,7 @@ static int node_role_accept(struct verb_call *c)
 	event_add(c->e, NULL, NULL, nr, c->who, "accepted as done");
 	mark_node_role(c->e, nr);
 	queue_node_role(c->e, nr);
-	return no_arg(c, "accept");
+	return 0;
 }
 
 static int node_role_cancel(struct verb_call *c)
@@ -442,7 +431,7 @@ static int node_role_cancel(struct verb_call *c)
 	if (!c->nr->running)
 		return err_set(c->err, EINVAL, "%s does not run on %s", c->nr->row.role, c->n->row.name);
 	run_cancel(c->e, c->nr, c->who);
-	return no_arg(c, "cancel");
+	return 0;
 }
 
 /* ---- the tables ---- */
