@@ -92,7 +92,7 @@ check-e2e: all
 check-asan: asan
 
 # Reports go to files: criterion counts a test that leaks as passed, and a daemon's stderr is nobody's.
-SANITIZED = +@report=$(abspath $(BUILD)-$(1))/report; rm -f $$report.*; export ASAN_OPTIONS=log_path=$$report TSAN_OPTIONS=log_path=$$report UBSAN_OPTIONS=log_path=$$report; \
+SANITIZED = +@report=$(abspath $(BUILD)-$(1))/report; rm -f $$report.*; export LSAN_OPTIONS=print_suppressions=0 ASAN_OPTIONS=log_path=$$report TSAN_OPTIONS=log_path=$$report UBSAN_OPTIONS=log_path=$$report; \
 	$(MAKE) BUILD=$(BUILD)-$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' all units && $(MAKE) BUILD=$(BUILD)-$(1) check-units && \
 	BUILD=$(BUILD)-$(1) tests/e2e/run fake; rc=$$?; ! cat $$report.* 2>/dev/null && exit $$rc
 asan: ## unit tests and end-to-end tests on fake nodes under the address and undefined-behaviour sanitizers

@@ -336,6 +336,7 @@ static void schedule(struct provider *p, struct delay *d, int64_t in_ms)
 	if (d->at != HANGING)
 		heap_remove(p, d);
 	if (in_ms >= 0) {
+		uv_update_time(p->host->loop); /* after a long turn the loop's clock is old, and delays would be short */
 		d->due = uv_now(p->host->loop) + (uint64_t)(in_ms > 0 ? in_ms : 1);
 		d->order = p->next_order++;
 		GROW(p->heap, p->n, p->cap);
