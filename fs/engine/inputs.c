@@ -82,14 +82,11 @@ static json_t *outputs_json(const struct deployment *d, const char *role, const 
 	return table;
 }
 
-json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool with_origin)
+json_t *node_role_params(const struct node_role *nr, bool with_origin)
 {
 	const struct deployment *d = nr->node->deployment;
 	const struct def_role *r = nr->def;
-	if (!r || !d || !d->def || !nr->digest || (!nr->digest->complete && !with_origin))
-		return NULL;
-
-	json_t *in = json_object(), *params = json_object();
+	json_t *params = json_object();
 	for (size_t i = 0; i < r->n_params; i++) {
 		const char *origin = NULL;
 		const char *value = desired_param(d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], &origin);
@@ -97,7 +94,18 @@ json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool
 		json_object_set_new(params, r->params[i].name,
 			with_origin ? json_pack("{s:o, s:s}", "value", v, "origin", origin ? origin : "not set") : v);
 	}
-	json_object_set_new(in, "params", params);
+	return params;
+}
+
+json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool with_origin)
+{
+	const struct deployment *d = nr->node->deployment;
+	const struct def_role *r = nr->def;
+	if (!r || !d || !d->def || !nr->digest || (!nr->digest->complete && !with_origin))
+		return NULL;
+
+	json_t *in = json_object();
+	json_object_set_new(in, "params", node_role_params(nr, with_origin));
 	for (size_t i = 0; i < r->n_wants; i++) {
 		const struct def_want *w = &r->wants[i];
 		switch (w->kind) {

@@ -78,6 +78,8 @@ struct run {
 	const struct def_role *def;
 	struct digest *digest;
 	json_t *params, *inputs;
+	json_t *shown;                /* inputs with the origin of each parameter, kept for who looks at the run later */
+	bool over;                    /* the runner is done with it */
 	char *strings[16];
 	size_t n_strings;
 	const char **output_keys;
@@ -240,6 +242,7 @@ void slots_make(struct deployment *d);
 void nodes_input_text(const struct deployment *d, struct buf *out, const struct node **ret_missing);
 bool node_is_input(const struct node *n); /* from its creation's apply to its release's apply */
 json_t *param_json(const struct def_param *p, const char *value);
+json_t *node_role_params(const struct node_role *nr, bool with_origin); /* of a node role in force */
 
 /* anneal.c */
 void queue_node_role(struct engine *e, struct node_role *nr);

@@ -23,6 +23,7 @@ static void run_free(struct run *r)
 		free(r->strings[i]);
 	json_decref(r->params);
 	json_decref(r->inputs);
+	json_decref(r->shown);
 	desired_unref(r->owner);
 	free(r->output_keys);
 	free(r->approved);
@@ -263,9 +264,64 @@ static void run_ended(struct run *r, const struct run_done *done)
 	run_free(r);
 }
 
+/* A run that succeeded ends when its outputs lie beside its inputs: who sees its result can read what it gave. */
+struct ending {
+	struct run *r;
+	struct run_done done;
+	char *why, *text;
+	json_t *outputs;
+};
+
+static void keep_file(const struct run *r, const char *name, const char *text)
+{
+	_cleanup_free_ char *path = path_join(r->item.run_dir, name);
+	_cleanup_err_ struct err *err = NULL;
+	if (file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, &err) < 0)
+		log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));
+}
+
+static void ending_work(void *arg)
+{
+	struct ending *end = arg;
+	keep_file(end->r, "outputs.json", end->text);
+}
+
+static void ending_done(void *arg)
+{
+	struct ending *end = arg;
+	/* Without a store its end cannot be written down: the next daemon finds it on its node. */
+	if (!end->r->e->stopping)
+		run_ended(end->r, &end->done);
+	free(end->why);
+	free(end->text);
+	json_decref(end->outputs);
+	free(end);
+}
+
+static char *json_document(const json_t *j)
+{
+	char *text = json_dumps(j, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15)), *line = xasprintf("%s\n", text ? text : "null");
+	free(text);
+	return line;
+}
+
 static void item_done(struct run_item *item, const struct run_done *done)
 {
-	run_ended(item->data, done);
+	struct run *r = item->data;
+	r->over = true;
+	if (done->result != RUN_OK) {
+		run_ended(r, done);
+		return;
+	}
+	struct ending *end = xcalloc(1, sizeof *end);
+	end->r = r;
+	end->why = done->why ? xstrdup(done->why) : NULL;
+	end->outputs = done->outputs ? json_deep_copy(done->outputs) : json_object();
+	end->text = json_document(end->outputs);
+	end->done = *done;
+	end->done.why = end->why;
+	end->done.outputs = end->outputs;
+	engine_work(r->e, ending_work, ending_done, end);
 }
 
 static void simulated_done(struct simulated_run *sim, int exit_status, const char *why, const char *const *values)
@@ -294,12 +350,13 @@ struct start {
 
 static void write_inputs(struct run *r)
 {
-	_cleanup_free_ char *path = path_join(r->item.run_dir, "inputs.json");
-	char *text = json_dumps(r->inputs, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 	_cleanup_err_ struct err *err = NULL;
-	if (dir_make_all(r->item.run_dir, 0700, &err) < 0 || file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, &err) < 0)
+	if (dir_make_all(r->item.run_dir, 0700, &err) < 0) {
 		log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));
-	free(text);
+	} else if (!r->item.attach_only) { /* a run that is found again keeps what it began with */
+		_cleanup_free_ char *text = json_document(r->shown);
+		keep_file(r, "inputs.json", text);
+	}
 }
 
 static void start_effect(struct engine *e, void *arg)
@@ -357,6 +414,10 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 	if (!r->inputs)
 		r->inputs = json_object(); /* attaching only: the run has its own on the node */
 	r->params = json_incref(json_object_get(r->inputs, "params"));
+	if (!attach) {
+		r->shown = json_copy(r->inputs);
+		json_object_set_new(r->shown, "params", node_role_params(nr, true));
+	}
 	r->strings[r->n_strings++] = xasprintf("%s on %s", nr->row.role, n->row.name);
 	r->item = (struct run_item){
 		.number = nr->row.last_run,
@@ -438,7 +499,7 @@ static void cancel_effect(struct engine *e, void *arg)
 	struct node_role *nr = model_node_role_id(&e->m, id);
 	struct run *r = nr ? nr->run : NULL;
 	engine_wrunlock(e);
-	if (!r)
+	if (!r || r->over)
 		return;
 	if (r->provider->ops->simulate)
 		r->provider->ops->simulate_cancel(r->provider->instance, &r->simulated);

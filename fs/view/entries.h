@@ -37,6 +37,7 @@ enum entry_flags {
 	ENTRY_ENGINE = 8,  /* rendered on the engine's thread, because it asks a plug-in */
 	ENTRY_SETTLE = 16, /* who opens it sees his own change */
 	ENTRY_REPO = 32,   /* the repo itself */
+	ENTRY_KEPT = 64,   /* a JSON document of a run's directory in the state directory, by this name */
 };
 
 struct entry {

@@ -66,7 +66,6 @@ static void render_took(const struct object *o, struct buf *out)
 	add_took(out, row->last_started, row->last_took_ms, o->node_role->running);
 }
 
-/* Both show today's inputs: those of a past run are not kept, only their digest is. */
 static void render_inputs(const struct object *o, struct buf *out)
 {
 	json_t *inputs = node_role_inputs(o->m, o->node_role, true);
@@ -216,7 +215,13 @@ const struct entry run_entries[] = {
         {.name = "started", .mode = S_IFREG | 0444, .render = render_run_started, .help = "when it began"},
         {.name = "took", .mode = S_IFREG | 0444, .render = render_run_took, .help = "how long it ran, or has been running"},
         {.name = "log", .mode = S_IFREG | 0444, .flags = ENTRY_LOG, .help = "what it printed"},
-        {.name = "inputs.json", .mode = S_IFREG | 0444, .render = render_inputs, .help = "the inputs as they are today"},
-        {.name = "outputs.json", .mode = S_IFREG | 0444, .render = render_outputs, .help = "the outputs of the last successful run"},
+        {.name = "inputs.json",
+                .mode = S_IFREG | 0444,
+                .flags = ENTRY_KEPT,
+                .help = "what it was given, each parameter with its origin; null where nothing was: a simulated run"},
+        {.name = "outputs.json",
+                .mode = S_IFREG | 0444,
+                .flags = ENTRY_KEPT,
+                .help = "what it gave; null unless it succeeded, and of a simulated run"},
         {0},
 };

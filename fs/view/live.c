@@ -1,4 +1,5 @@
 /* Live files: attributes, open, read. A live file is a snapshot taken at open, and stat() tells its real size. */
+#include "fs/base/io.h"
 #include "fs/base/mem.h"
 #include "fs/view/internal.h"
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <uthash.h>
+
+#define KEPT_MAX (64 << 20)
 
 /* ---- bytes rendered once ---- */
 
@@ -182,16 +185,27 @@ void live_lookup(struct view *v, fuse_req_t req, fuse_ino_t parent, const char *
 	fuse_reply_entry(req, &e);
 }
 
-static void log_path(struct view *v, int64_t run, char path[PATH_MAX])
+static void run_path(struct view *v, int64_t run, const char *name, char path[PATH_MAX])
 {
-	snprintf(path, PATH_MAX, "%s/runs/%" PRId64 "/log", v->state_dir, run);
+	snprintf(path, PATH_MAX, "%s/runs/%" PRId64 "/%s", v->state_dir, run, name);
+}
+
+/* What was not kept is null, which no document that was kept can be. */
+static void read_kept(struct view *v, int64_t run, const char *name, struct buf *out)
+{
+	char path[PATH_MAX];
+	run_path(v, run, name, path);
+	if (file_read(AT_FDCWD, path, KEPT_MAX, out, NULL) < 0) {
+		out->len = 0;
+		buf_adds(out, "null\n");
+	}
 }
 
 static void log_stat(struct view *v, int64_t run, struct stat *st)
 {
 	char path[PATH_MAX];
 	struct stat file;
-	log_path(v, run, path);
+	run_path(v, run, "log", path);
 	if (!run || stat(path, &file) < 0)
 		return;
 	st->st_size = file.st_size;
@@ -265,16 +279,18 @@ static void visit(struct view *v, const struct place *p, struct buf *out, struct
 	if (ret->there) {
 		live_stat(v, &o, p, &ret->st);
 		ret->entry = place_entry(v->names, p);
-		if (ret->entry && (ret->entry->flags & ENTRY_LOG))
+		if (ret->entry && (ret->entry->flags & (ENTRY_LOG | ENTRY_KEPT)))
 			ret->log_run = object_run(&o);
 		if (o.deployment)
 			ret->deployment_id = o.deployment->row.id;
 		if (S_ISLNK(ret->st.st_mode) && out)
 			place_link(&o, out);
-		else if (out && ret->entry && !(ret->entry->flags & (ENTRY_STREAM | ENTRY_LOG | ENTRY_COSTLY | ENTRY_ENGINE)))
+		else if (out && ret->entry && !(ret->entry->flags & (ENTRY_STREAM | ENTRY_LOG | ENTRY_KEPT | ENTRY_COSTLY | ENTRY_ENGINE)))
 			render(v, ret->entry, p, &o, out);
 	}
 	model_unlock(v->model);
+	if (out && ret->entry && (ret->entry->flags & ENTRY_KEPT))
+		read_kept(v, ret->log_run, ret->entry->name, out);
 }
 
 void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
@@ -395,7 +411,7 @@ static void open_log(struct view *v, struct live_file *f)
 		f->log_run = at.log_run;
 	}
 	char path[PATH_MAX];
-	log_path(v, f->log_run, path);
+	run_path(v, f->log_run, "log", path);
 	int fd = f->log_run ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1, none = -1;
 	if (fd >= 0 && !atomic_compare_exchange_strong(&f->log_fd, &none, fd))
 		close(fd); /* another reader of the same file was quicker */
