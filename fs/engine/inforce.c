@@ -351,6 +351,18 @@ static void take_deployment(struct engine *e, struct desired *d, const struct de
 	put_in_force(e, dep, d, def);
 }
 
+/* A name without a machine is nothing that could be destroyed: it goes with the words that wanted it. */
+static void drop_never_made(struct engine *e, struct deployment *d)
+{
+	for (size_t i = 0; i < d->n_nodes; i++) {
+		struct node *n = d->nodes[i];
+		if (n->row.phase != NODE_PLANNED || n->row.incarnation > 0)
+			continue;
+		n->wanted = false;
+		queue_node(e, n);
+	}
+}
+
 static void take_deployments(struct engine *e, struct desired *d, char *const *manifests)
 {
 	for (size_t i = 0; i < d->n_deployments; i++)
@@ -367,6 +379,7 @@ static void take_deployments(struct engine *e, struct desired *d, char *const *m
 			str_replace(&dep->problem, NULL);
 			event_add(e, dep, NULL, NULL, NULL, "orphaned: its document is gone, its %zu nodes stay", dep->n_nodes);
 			mark_deployment(e, dep);
+			drop_never_made(e, dep);
 		}
 	}
 }

@@ -57,7 +57,7 @@ bool node_step_approved(const struct node *n)
 	if (!d)
 		return n->row.wish_release || n->row.wish_forget;
 	if (!n->wanted)
-		return n->row.wish_release || n->row.wish_forget || d->row.destroying || (n->row.approved && !strcmp(n->row.approved, "release"));
+		return n->row.phase == NODE_PLANNED || n->row.wish_release || n->row.wish_forget || d->row.destroying || (n->row.approved && !strcmp(n->row.approved, "release"));
 	if (node_needs_rebuild(n))
 		return approved_is(n, "rebuild");
 	if (n->row.phase == NODE_PLANNED)
@@ -844,6 +844,8 @@ void node_step(struct engine *e, struct node *n)
 	if (!n->provider || !n->provider->instance) {
 		if (leaving && n->row.wish_forget)
 			node_released(e, n, "forgotten");
+		else if (leaving && n->row.phase == NODE_PLANNED)
+			node_released(e, n, "no longer wanted"); /* there is no machine to ask a provider for */
 		return;
 	}
 	if (n->retry_at > monotonic_ms())

@@ -236,6 +236,7 @@ const char *deployment_state_name(enum deployment_state s);
 int64_t node_role_attempts(const struct node_role *nr);
 void node_role_why(const struct model *m, const struct node_role *nr, struct buf *out);
 void node_why(const struct model *m, const struct node *n, struct buf *out);
+void node_failure(const struct node *n, struct buf *out); /* what is wrong with it, nothing if nothing is */
 void deployment_why(const struct model *m, const struct deployment *d, struct buf *out);
 /* What failed, one "PATH: sentence" a line (PATH in the mount: "nodes/n1/roles/etcd"); nothing when nothing did. */
 void deployment_error(const struct model *m, const struct deployment *d, struct buf *out);

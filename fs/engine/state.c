@@ -126,7 +126,7 @@ void node_role_why(const struct model *m, const struct node_role *nr, struct buf
 	buf_adds(out, ": ");
 	switch (s) {
 	case NR_RUNNING:
-		buf_addf(out, "run %lld since ", (long long)nr->row.last_run);
+		buf_addf(out, nr->cancelling ? "run %lld is being cancelled, since " : "run %lld since ", (long long)nr->row.last_run);
 		ago(out, nr->row.last_started);
 		if (nr->row.attempts > 0)
 			buf_addf(out, ", attempt %lld of %lld", (long long)nr->row.attempts + 1, (long long)(nr->def ? nr->def->retries + 1 : 1));
@@ -185,10 +185,28 @@ static bool any_role_failed(const struct node *n)
 	return false;
 }
 
+/* A provider that cannot be opened makes nothing and knows of nothing: its nodes stand still until it can. */
+static bool provider_is_shut(const struct node *n)
+{
+	return n->provider && !n->provider->instance && n->provider->error && (n->wanted || n->row.phase != NODE_PLANNED);
+}
+
+void node_failure(const struct node *n, struct buf *out)
+{
+	if (provider_is_shut(n))
+		buf_addf(out, "provider %s cannot be used: %s", n->provider->name, n->provider->error);
+	else if (n->gone)
+		buf_adds(out, "gone: its provider no longer lists it; only 'rebuild' replaces it");
+	else if (n->row.error)
+		buf_adds(out, n->row.error);
+}
+
 enum node_state node_state(const struct node *n)
 {
 	if (n->row.held)
 		return NS_HELD;
+	if (provider_is_shut(n))
+		return NS_ERROR;
 	if ((n->row.error && !n->op && !n->retry_at) || n->gone)
 		return NS_ERROR;
 	if (n->row.phase == NODE_RELEASING)
@@ -223,7 +241,8 @@ static void node_trouble(const struct node *n, struct buf *out)
 {
 	enum node_state s = node_state(n);
 	if (s == NS_ERROR) {
-		buf_addf(out, "node %s: %s", n->row.name, n->row.error ? n->row.error : "gone: its provider no longer lists it");
+		buf_addf(out, "node %s: ", n->row.name);
+		node_failure(n, out);
 	} else if (s == NS_READY) {
 		buf_addf(out, "waiting for node %s: first contact since rebarfs started", n->row.name);
 	} else if (s == NS_HELD) {
@@ -248,10 +267,7 @@ void node_why(const struct model *m, const struct node *n, struct buf *out)
 		buf_addf(out, "%s%s", *n->row.held ? ": " : "", n->row.held);
 		return;
 	case NS_ERROR:
-		if (n->gone)
-			buf_adds(out, "gone: its provider no longer lists it; only 'rebuild' replaces it");
-		else
-			buf_adds(out, n->row.error);
+		node_failure(n, out);
 		return;
 	case NS_PLANNED:
 		if (!n->deployment)
@@ -431,7 +447,8 @@ static void first_failure(const struct deployment *d, struct buf *out)
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		const struct node *n = d->nodes[i];
 		if (node_failed(n)) {
-			buf_addf(out, "node %s: %s", n->row.name, n->row.error ? n->row.error : "gone: its provider no longer lists it");
+			buf_addf(out, "node %s: ", n->row.name);
+			node_failure(n, out);
 			return;
 		}
 		for (size_t k = 0; k < n->n_roles; k++)
@@ -514,8 +531,11 @@ void deployment_error(const struct model *m, const struct deployment *d, struct 
 		buf_addf(out, "deployments/%s: %s\n", d->row.name, d->problem);
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		const struct node *n = d->nodes[i];
-		if (node_failed(n))
-			buf_addf(out, "nodes/%s: %s\n", n->row.name, n->row.error ? n->row.error : "gone: its provider no longer lists it");
+		if (node_failed(n)) {
+			buf_addf(out, "nodes/%s: ", n->row.name);
+			node_failure(n, out);
+			buf_addc(out, '\n');
+		}
 		for (size_t k = 0; k < n->n_roles; k++)
 			if (node_role_failed_for_good(n->roles[k])) {
 				buf_addf(out, "nodes/%s/roles/%s: ", n->row.name, n->roles[k]->row.role);
@@ -561,6 +581,11 @@ void provider_why(const struct provider_object *p, struct buf *out)
 		for (const struct image *i = p->images; i; i = i->next)
 			if (i->phase == IMAGE_PREPARING) {
 				buf_adds(out, i->progress ? i->progress : "preparing");
+				return;
+			}
+		for (const struct image *i = p->images; i; i = i->next)
+			if (i->phase == IMAGE_FAILED) {
+				buf_adds(out, i->error);
 				return;
 			}
 		buf_adds(out, p->capacity ? p->capacity : p->ops->help);

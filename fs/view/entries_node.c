@@ -15,8 +15,10 @@ static void render_why(const struct object *o, struct buf *out)
 
 static void render_error(const struct object *o, struct buf *out)
 {
-	if (o->node->row.error)
-		add_line(out, o->node->row.error);
+	size_t before = out->len;
+	node_failure(o->node, out);
+	if (out->len > before)
+		buf_addc(out, '\n');
 	else if (node_state(o->node) == NS_ERROR)
 		render_why(o, out);
 }
