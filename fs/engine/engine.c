@@ -173,6 +173,12 @@ void effect_add(struct engine *e, void (*fn)(struct engine *e, void *arg), void 
 	e->effects.items[e->effects.n++] = (struct effect){fn, arg};
 }
 
+void answer_add(struct engine *e, void (*fn)(struct engine *e, void *arg), void *arg)
+{
+	GROW(e->answers.items, e->answers.n, e->answers.cap);
+	e->answers.items[e->answers.n++] = (struct effect){fn, arg};
+}
+
 struct store_batch *engine_batch(struct engine *e)
 {
 	if (!e->batch)
@@ -264,6 +270,8 @@ static void trouble_refresh(struct engine *e)
 	e->m.trouble = now;
 	e->m.generation++;
 	engine_wrunlock(e);
+	if (e->on_change)
+		e->on_change(e->on_change_arg);
 }
 
 static void turn_end(uv_prepare_t *prepare)
@@ -298,8 +306,11 @@ static void turn_end(uv_prepare_t *prepare)
 	}
 	if (changed && e->on_change)
 		e->on_change(e->on_change_arg);
+	fx = e->answers;
+	e->answers = (struct effects){0};
+	effects_run(e, &fx);
 	/* Effects that were carried out at once may have changed something again: do not sleep on it. */
-	if (e->changed || e->n_queue || e->n_node_queue || e->effects.n)
+	if (e->changed || e->n_queue || e->n_node_queue || e->effects.n || e->answers.n)
 		uv_async_send(&e->wake);
 }
 
@@ -550,6 +561,8 @@ void engine_free(struct engine *e)
 	instance_hosts_free(e);
 	model_release(&e->m);
 	free(e->effects.items);
+	free(e->answers.items);
+	free(e->unread);
 	free(e->dirty_nodes);
 	free(e->dirty_nrs);
 	free(e->dirty_deps);

@@ -122,6 +122,7 @@ struct engine {
 	struct store *store;
 	struct store_batch *batch;        /* of this turn */
 	struct effects effects;           /* of this turn: carried out when the batch is durable */
+	struct effects answers;           /* of this turn: carried out at its end, whatever the disk says */
 	uint64_t turn_number, ticks;
 	size_t prune_at;
 	size_t commits;                   /* batches on their way */
@@ -147,6 +148,7 @@ struct engine {
 	struct job *jobs, **jobs_tail;    /* waiting */
 	struct job *job;                  /* at a worker */
 	bool rescan;                      /* something changed since the last reading began */
+	char *unread;                     /* why the last reading failed; NULL: it did not */
 	int64_t changed_first, changed_last;
 
 	struct instance_host *instance_hosts;
@@ -171,6 +173,7 @@ struct engine {
 void engine_wrlock(struct engine *e);
 void engine_wrunlock(struct engine *e);
 void effect_add(struct engine *e, void (*fn)(struct engine *e, void *arg), void *arg); /* after the commit of this turn, without the lock; lock held or not */
+void answer_add(struct engine *e, void (*fn)(struct engine *e, void *arg), void *arg); /* at the end of this turn, without the lock; promises nothing durable */
 struct store_batch *engine_batch(struct engine *e);
 void mark_node(struct engine *e, struct node *n);            /* its row changed */
 void mark_node_role(struct engine *e, struct node_role *nr);

@@ -10,6 +10,7 @@
 #define QUIET_MS 300
 #define GIT_LOCK_MS 5000
 #define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
+#define READ_AGAIN_MS 2000 /* after a reading that failed: a full disk tells nobody when it is no longer */
 #define DOCUMENT_MAX (4 << 20)
 
 struct waiter {
@@ -148,6 +149,8 @@ static void store_work(struct job *j)
 		reading_drop(j);
 		err_freep(&j->err);
 		read_work(j);
+	} else if (j->rc < 0 && file_replace(full, buf_str(&text), text.len, NULL) < 0) {
+		err_wrap(&j->err, "'%s' is changed, but not in force", j->path);
 	}
 }
 
@@ -200,7 +203,10 @@ void write_reply(struct engine *e, struct write_request *w, int rc, struct err *
 	}
 	struct reply *r = xcalloc(1, sizeof *r);
 	*r = (struct reply){w, rc, err};
-	effect_add(e, reply_effect, r);
+	if (rc < 0)
+		answer_add(e, reply_effect, r);
+	else
+		effect_add(e, reply_effect, r);
 }
 
 static void job_free(struct job *j)
@@ -217,6 +223,24 @@ static void job_free(struct job *j)
 	free(j);
 }
 
+/* What goes wrong is said once, and tried again. */
+static void read_tell(struct engine *e, const struct job *j)
+{
+	const char *why = j->rc < 0 ? err_msg(j->err) : NULL;
+	if (why && (!e->unread || strcmp(why, e->unread))) {
+		event_add(e, NULL, NULL, NULL, NULL, "cannot read the repo: %s", why);
+		log_msg(LOG_ERROR, "cannot read the repo: %s", why);
+	} else if (!why && e->unread) {
+		event_add(e, NULL, NULL, NULL, NULL, "the repo is read again");
+	}
+	str_replace(&e->unread, why);
+	if (why) {
+		e->rescan = true;
+		if (!uv_is_active((uv_handle_t *)&e->settle_timer))
+			settle_start(e, READ_AGAIN_MS);
+	}
+}
+
 static void job_done(void *arg)
 {
 	struct job *j = arg;
@@ -225,11 +249,8 @@ static void job_done(void *arg)
 	engine_wrlock(e);
 	if (j->desired && (j->rc == 0 || !j->write) && j->manifests)
 		take_over(e, j->desired, j->manifests);
-	if (j->rc < 0 && !j->write) {
-		/* Said once, and tried again with the next change. */
-		event_add(e, NULL, NULL, NULL, NULL, "cannot read the repo: %s", err_msg(j->err));
-		log_msg(LOG_ERROR, "cannot read the repo: %s", err_msg(j->err));
-	}
+	if (!j->write)
+		read_tell(e, j);
 	if (j->write) {
 		struct write_request *w = j->write;
 		if (j->rc == 0) {
@@ -241,9 +262,9 @@ static void job_done(void *arg)
 		write_reply(e, w, j->rc, j->err);
 		j->err = NULL;
 	}
-	/* Who waited is answered when the annealer has seen it and it is durable. */
+	/* Who waited is answered when the annealer has seen it. */
 	if (j->waiters)
-		effect_add(e, waiters_done, j->waiters);
+		answer_add(e, waiters_done, j->waiters);
 	e->changed = true;
 	engine_wrunlock(e);
 	job_free(j);
@@ -322,7 +343,7 @@ void job_store(struct engine *e, struct write_request *w, const char *path)
 	struct job *j = job_add(e);
 	j->write = w;
 	j->path = xstrdup(path);
-	effect_add(e, next_effect, NULL); /* the caller holds the lock, and beginning takes it */
+	answer_add(e, next_effect, NULL); /* the caller holds the lock, and beginning takes it */
 }
 
 /* ---- settling ---- */
@@ -434,7 +455,7 @@ static void settle_try(struct settle *s)
 	} else {
 		struct settled *now = xmalloc(sizeof *now);
 		*now = (struct settled){s->done, s->arg};
-		effect_add(e, settled_effect, now);
+		answer_add(e, settled_effect, now);
 	}
 	settle_end(s);
 }
@@ -507,7 +528,9 @@ int read_now(struct engine *e, struct err **err)
 		engine_wrlock(e);
 		take_over(e, j->desired, j->manifests);
 		engine_wrunlock(e);
-		rc = 0; /* what could not be kept is tried again with the next reading */
+		if (rc < 0)
+			read_tell(e, j);
+		rc = 0;
 	}
 	if (rc < 0) {
 		*err = j->err;

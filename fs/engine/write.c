@@ -98,16 +98,21 @@ static int apply_check(struct verb_call *c, const struct plan *p, bool with_id)
 	return 0;
 }
 
+static void approve_as_it_is(struct engine *e, struct node_role *nr)
+{
+	if (!nr->digest || nr->stale) {
+		nr->stale = true;
+		digest_refresh(e, nr);
+	}
+	digest_approve(nr);
+}
+
 static void approve_line(struct verb_call *c, const struct plan_line *l)
 {
 	struct node *n = model_node_id(&c->e->m, l->node_id);
 	struct node_role *nr = l->node_role_id ? model_node_role_id(&c->e->m, l->node_role_id) : NULL;
 	if (nr) {
-		if (!nr->digest || nr->stale) {
-			nr->stale = true;
-			digest_refresh(c->e, nr);
-		}
-		digest_approve(nr);
+		approve_as_it_is(c->e, nr);
 		mark_node_role(c->e, nr);
 	} else if (n) {
 		_cleanup_free_ char *what = l->op == PLAN_RELEASE ? xstrdup("release")
@@ -397,6 +402,7 @@ static int node_role_run(struct verb_call *c)
 	if (!c->nr->def)
 		return err_set(c->err, EINVAL, "%s is no longer a role of %s", c->nr->row.role, c->n->row.name);
 	c->nr->row.wish_run = true;
+	approve_as_it_is(c->e, c->nr); /* for the tries after a failure too */
 	c->nr->row.attempts = 0;
 	c->nr->row.outcome_unknown = false;
 	c->nr->retry_at = 0;
@@ -605,8 +611,14 @@ static void write_post(struct engine *e, void *arg)
 {
 	struct write_request *w = arg;
 	struct err *err = NULL;
+	_cleanup_free_ char *trouble = NULL;
+	int code = store_trouble_code(e->store, &trouble);
 	engine_wrlock(e);
-	if (w->section) {
+	if (code) {
+		/* A wish that cannot be made durable is not taken: who wrote it would wait as long as the disk is full. */
+		int rc = err_set(&err, code, "nothing can be stored: %s", trouble);
+		write_reply(e, w, rc, err);
+	} else if (w->section) {
 		_cleanup_free_ char *path = NULL;
 		int rc = value_path(e, w, &path, &err);
 		if (rc == 0)

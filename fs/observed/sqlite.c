@@ -87,6 +87,7 @@ struct store {
 	struct store_batch *done, **done_tail; /* committed, not yet reported */
 	bool closing;
 	char *trouble;
+	int trouble_code; /* its errno */
 	uv_async_t *async;
 };
 
@@ -201,7 +202,10 @@ static bool commit_all(struct store *s, struct store_batch *list)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
 	char *trouble = NULL;
+	int code = 0;
 	if (rc != SQLITE_OK) {
+		int os = sqlite3_system_errno(s->db);
+		code = (rc & 0xff) == SQLITE_IOERR && os ? os : errno_of(rc);
 		trouble = xasprintf("cannot write database '%s': %s; trying again every second", s->path, sqlite3_errmsg(s->db));
 		if (!sqlite3_get_autocommit(s->db))
 			sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
@@ -209,6 +213,7 @@ static bool commit_all(struct store *s, struct store_batch *list)
 	pthread_mutex_lock(&s->lock);
 	free(s->trouble);
 	s->trouble = trouble;
+	s->trouble_code = code;
 	pthread_mutex_unlock(&s->lock);
 	return rc == SQLITE_OK;
 }
@@ -311,6 +316,16 @@ char *store_trouble(struct store *s)
 	char *t = xstrdup(s->trouble);
 	pthread_mutex_unlock(&s->lock);
 	return t;
+}
+
+int store_trouble_code(struct store *s, char **ret_why)
+{
+	pthread_mutex_lock(&s->lock);
+	int code = s->trouble_code;
+	if (code)
+		*ret_why = xstrdup(s->trouble);
+	pthread_mutex_unlock(&s->lock);
+	return code;
 }
 
 /* ---- life ---- */

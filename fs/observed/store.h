@@ -147,6 +147,8 @@ bool store_batch_empty(const struct store_batch *b);
 void store_commit(struct store_batch *b, void (*done)(void *arg), void *arg);
 /* The sentence of the trouble, copied (caller frees); NULL: none. Any thread. */
 char *store_trouble(struct store *s);
+/* Its errno, and the sentence with it, copied; 0 and nothing: none. Any thread. */
+int store_trouble_code(struct store *s, char **ret_why);
 
 void row_deployment_release(struct row_deployment *r);
 void row_node_release(struct row_node *r);

@@ -305,6 +305,7 @@ static void on_change(void *arg)
 	v->changed_at = now_ms();
 	settles_changed(v);
 	streams_changed(v);
+	stores_changed(v);
 }
 
 static void free_parts(struct view *v)
@@ -314,6 +315,7 @@ static void free_parts(struct view *v)
 	costly_free(v->costly);
 	open_files_free(v->open_files);
 	refusals_free(v->refusals);
+	stores_free(v->stores);
 	names_free(v->names);
 	repo_close(v->desired);
 	free(v);
@@ -333,6 +335,7 @@ int view_open(const struct view_options *opt, struct view **ret, struct err **er
 	v->costly = costly_new();
 	v->streams = streams_new(v);
 	v->refusals = refusals_new();
+	v->stores = stores_new();
 	v->settles = settles_new();
 	int rc = repo_open(v, &v->desired, err);
 	if (!rc) {

@@ -21,6 +21,7 @@ struct view {
 	struct costly *costly;         /* costly.c */
 	struct streams *streams;       /* stream.c */
 	struct refusals *refusals;     /* store.c */
+	struct stores *stores;         /* store.c */
 	struct settles *settles;       /* settle.c */
 	_Atomic int64_t changed_at;    /* when the engine last published: what live files show as their time */
 };
@@ -136,6 +137,9 @@ void refusals_free(struct refusals *r);
 /* The view's own last refusal for an object; copied under a lock into ret, caller releases. false: none. */
 bool refusal_of(struct view *v, const struct place *p, struct refusal *ret);
 void refusal_release(struct refusal *r);
+struct stores *stores_new(void);
+void stores_free(struct stores *s);   /* those under way were answered or never will be */
+void stores_changed(struct view *v); /* engine's thread */
 void store_write(struct view *v, fuse_req_t req, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
 
 #endif
