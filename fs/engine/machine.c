@@ -244,6 +244,7 @@ static void retry_due(struct engine *e, int64_t id)
 	} else if (n && n->retry_at) {
 		n->retry_at = 0;
 		queue_node(e, n);
+		touch_deployment(e, n->deployment);
 	}
 	engine_wrunlock(e);
 }

@@ -151,6 +151,7 @@ static void node_role_retry_due(struct engine *e, int64_t id)
 	} else if (nr && nr->retry_at) {
 		nr->retry_at = 0;
 		queue_node_role(e, nr);
+		touch_deployment(e, nr->node->deployment); /* if something else keeps it from starting, nobody else tells whoever waits */
 	}
 	engine_wrunlock(e);
 }

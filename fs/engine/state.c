@@ -348,6 +348,8 @@ static bool any_proposed(const struct deployment *d)
 static bool node_moves(const struct model *m, const struct node *n)
 {
 	const struct deployment *d = n->deployment;
+	if (n->queued)
+		return true; /* what comes of what just happened is not yet known */
 	if (n->unreachable && node_failed(n))
 		return false;
 	if (n->op || n->running)
@@ -479,7 +481,7 @@ static void progress_text(const struct deployment *d, struct buf *out)
 	for (size_t i = 0; i < d->n_nodes; i++)
 		if (d->nodes[i]->wanted) {
 			wanted++;
-			ready += d->nodes[i]->row.phase == NODE_READY;
+			ready += node_is_up(d->nodes[i]);
 		}
 	buf_addf(out, "%zu of %zu nodes ready, %zu of %zu roles active, %zu running", ready, wanted, d->n_active, d->n_total, d->n_running);
 }
