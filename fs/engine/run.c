@@ -181,6 +181,8 @@ static void free_node(struct engine *e, struct node_role *nr)
 	queue_node(e, n);
 	if (!d || !d->slots || !nr->def)
 		return;
+	/* Now, not when its turn comes: who waits for its place may stand before it in the queue, and would find it taken and never look again. */
+	count_node_role(e, nr);
 	if (nr->def->serial > 0 || (n->group && n->group->max_down > 0) || n->row.incarnation > 1)
 		queue_limited(e, n);
 }
