@@ -330,6 +330,8 @@ static void judge(struct batch *b, struct host *h, bool has_status, const char *
 		        h->item->target->name);
 	else if (b->events.ended)
 		finish_why(h, RUN_FAILED, "ansible-playbook stopped before the end because another node of its batch failed");
+	else if (!strncmp(output, "env: ", 5)) /* env speaks only when it cannot start the program */
+		finish_why(h, RUN_FAILED, "the program 'ansible-playbook' is missing on this machine: run 'apt-get install ansible-core' (%s)", output);
 	else
 		finish_why(h, RUN_FAILED, "ansible-playbook: %s", *output ? output : "it ended without a result");
 }

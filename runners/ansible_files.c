@@ -179,7 +179,7 @@ static void add_env(struct buf *b, const char *name, const char *fmt, ...)
 static int write_run(const char *dir, const char *short_dir, const char *state_dir, const struct run_item *item, size_t n, struct err **err)
 {
 	_cleanup_buf_ struct buf b = {0};
-	const char *home = getenv("HOME");
+	const char *home = getenv("HOME"), *path = getenv("PATH");
 	buf_adds(&b, "cd ");
 	sh_quote(&b, dir);
 	buf_adds(&b, " || exit 1\n"
@@ -188,7 +188,8 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	             /* a trap, not '': what is ignored here would be ignored by ansible-playbook, too */
 	             "trap : INT\n"
 	             "env -i \\\n");
-	add_env(&b, "PATH", "%s", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	/* the daemon's own first: ansible may live in a virtual environment */
+	add_env(&b, "PATH", "%s%s%s", path ? path : "", path && *path ? ":" : "", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	add_env(&b, "HOME", "%s", home && *home ? home : "/root");
 	add_env(&b, "LC_ALL", "C.UTF-8");
 	add_env(&b, "LANG", "C.UTF-8");

@@ -566,7 +566,7 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				if (rc == -EKEYREJECTED)
 					cure = xasprintf("%s; if that is right, write 'trust' to nodes/%s/ctl", err_msg(err), n->row.name);
 				else if (rc == -EPERM)
-					cure = xasprintf("%s; if it is to be taken over, write 'adopt' to the ctl at the root", err_msg(err));
+					cure = xasprintf("%s (echo adopt > ctl, at the root)", err_msg(err));
 				step_failed(e, n, "contact", cure ? cure : err_msg(err), true);
 			}
 		}

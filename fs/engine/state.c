@@ -587,7 +587,7 @@ void provider_why(const struct provider_object *p, struct buf *out)
 			}
 		for (const struct image *i = p->images; i; i = i->next)
 			if (i->phase == IMAGE_FAILED) {
-				buf_adds(out, i->error);
+				buf_addf(out, "but an image cannot be had: %s", i->error);
 				return;
 			}
 		buf_adds(out, p->capacity ? p->capacity : p->ops->help);

@@ -146,7 +146,8 @@ cleanup() {
 	if [ -n "${T:-}" ]; then
 		# What a daemon that went wrong left running: only processes whose root is below our directory.
 		for d in $(find "$STATE" -path '*/nodes/*/pid' 2>/dev/null); do
-			kill -KILL "$(cat "$d")" 2>/dev/null
+			# boot, pid, start time
+			[ "$(cut -d " " -f 22 "/proc/$(cut -d " " -f 2 "$d")/stat" 2>/dev/null)" != "$(cut -d " " -f 3 "$d")" ] || kill -KILL "$(cut -d " " -f 2 "$d")"
 		done
 		find "$STATE" -path '*/nodes/*/machine' -exec grep -oh '"ref": *"[^"]*"' {} + 2>/dev/null | cut -d '"' -f 4 | while read -r d; do
 			ip netns del "$d"
