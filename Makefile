@@ -93,12 +93,13 @@ check-asan: asan
 
 # Reports go to files: criterion counts a test that leaks as passed, and a daemon's stderr is nobody's.
 SANITIZED = +@report=$(abspath $(BUILD)-$(1))/report; rm -f $$report.*; export LSAN_OPTIONS=print_suppressions=0 ASAN_OPTIONS=log_path=$$report TSAN_OPTIONS=log_path=$$report UBSAN_OPTIONS=log_path=$$report; \
-	$(MAKE) BUILD=$(BUILD)-$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' all units && $(MAKE) BUILD=$(BUILD)-$(1) check-units && \
-	BUILD=$(BUILD)-$(1) tests/e2e/run fake; rc=$$?; ! cat $$report.* 2>/dev/null && exit $$rc
+	$(MAKE) BUILD=$(BUILD)-$(1) SAN='$(2)' CFLAGS='-O1 -g -fno-omit-frame-pointer' all $(3) && $(foreach p,$(3),$(MAKE) BUILD=$(BUILD)-$(1) check-$(p) &&) \
+	BUILD=$(BUILD)-$(1) tests/e2e/run $(4); rc=$$?; ! cat $$report.* 2>/dev/null && exit $$rc
 asan: ## unit tests and end-to-end tests on fake nodes under the address and undefined-behaviour sanitizers
-	$(call SANITIZED,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=all)
-tsan: ## the same under the thread sanitizer
-	$(call SANITIZED,tsan,-fsanitize=thread)
+	$(call SANITIZED,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=all,units,fake)
+# Without unit tests: criterion 2.4.1 itself crashes under it before the first of them (SEGV in libcriterion.so.3).
+tsan: ## end-to-end tests on fake nodes under the thread sanitizer
+	$(call SANITIZED,tsan,-fsanitize=thread,,fake values readers documents full-disk)
 , := ,
 
 fuzz: ## each fuzzer for FUZZ_SECONDS (10)
