@@ -251,13 +251,11 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 		if (!s->starting_until)
 			s->starting_until = monotonic_ms() + STARTING_MS;
 		step_in(s, STEP_COLLECT, 300);
-	} else if (!strcmp(state, "done") && c->complete) {
-		finish_collected(s);
-	} else if (!strcmp(state, "done")) {
+	} else if (!strcmp(state, "done") && !c->complete) {
 		_cleanup_buf_ struct buf line = {0};
 		last_line(res->tail, strlen(res->tail), &line);
 		finish_why(s, RUN_FAILED, "cannot read the result on '%s': %s", s->item->target->name, line.len ? buf_str(&line) : "it is cut short");
-	} else if (c->reason[0] && strcmp(c->reason, "interrupted")) {
+	} else if (!strcmp(state, "done") || (c->reason[0] && strcmp(c->reason, "interrupted"))) {
 		finish_collected(s);
 	} else if (!strcmp(state, "gone") && !s->stopping) {
 		stop(s, "interrupted"); /* what its supervisor left behind must not meet the next run */

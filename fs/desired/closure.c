@@ -17,8 +17,10 @@ static void add(struct closure *c, const struct tree_doc *doc)
 void closure_make(const struct tree *t, const struct def_deployment *dep, struct closure *ret)
 {
 	const char *provider = settings_get(&dep->effective, "deployment", "provider");
-	for (const struct def_deployment *d = dep; d; d = d->like)
+	const struct def_deployment *d = dep;
+	do
 		add(ret, tree_doc_find(t, DOC_DEPLOYMENT, d->name));
+	while ((d = d->like));
 	for (size_t i = 0; i < dep->n_roles; i++)
 		add(ret, tree_doc_find(t, DOC_ROLE, dep->roles[i]->name));
 	if (provider)

@@ -68,8 +68,11 @@ static int64_t ns(struct timespec t)
 
 static struct cache_entry *cache_find(struct hash_cache *c, const struct stat *st)
 {
-	struct cache_key key = {st->st_dev, st->st_ino};
+	struct cache_key key;
 	struct cache_entry *e = NULL;
+	memset(&key, 0, sizeof key); /* it is hashed byte by byte */
+	key.dev = st->st_dev;
+	key.ino = st->st_ino;
 	if (c)
 		HASH_FIND(hh, c->entries, &key, sizeof key, e);
 	return e;
@@ -78,9 +81,11 @@ static struct cache_entry *cache_find(struct hash_cache *c, const struct stat *s
 static void cache_put(struct hash_cache *c, const struct stat *st, const struct hash *h)
 {
 	struct timespec now;
+	if (!c)
+		return;
 	clock_gettime(CLOCK_REALTIME, &now);
 	struct cache_entry *e = cache_find(c, st);
-	if (!c || ns(now) - ns(st->st_ctim) < RACY_NS) {
+	if (ns(now) - ns(st->st_ctim) < RACY_NS) {
 		if (e)
 			cache_remove(c, e);
 		return;

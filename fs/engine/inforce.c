@@ -117,7 +117,7 @@ static void fit_roles(struct engine *e, struct deployment *d, struct node *n)
 {
 	for (size_t i = 0; i < n->n_roles; i++)
 		n->roles[i]->def = NULL;
-	if (n->group) {
+	if (d->def && n->group) {
 		for (size_t i = 0; i < n->group->n_roles; i++) {
 			const struct def_role *r = n->group->roles[i];
 			struct node_role *nr = node_role_find(n, r->name);

@@ -272,8 +272,11 @@ const char *intern(struct engine *e, const char *name)
 
 static struct refusal *refusal_find(const struct model *m, enum object_kind kind, int64_t id)
 {
-	int64_t object[2] = {kind, id};
+	int64_t object[2];
 	struct refusal *r = NULL;
+	memset(object, 0, sizeof object); /* it is hashed byte by byte */
+	object[0] = kind;
+	object[1] = id;
 	HASH_FIND(hh, m->refusals, object, sizeof object, r);
 	return r;
 }

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <time.h>
 
-#define EVENTS_MAX "10000"
 #define GIVE_UP_MS 10000 /* at close, when the disk is in trouble */
 
 static const char *const migrations[] = {
@@ -72,7 +71,7 @@ static const char *const statements[N_STATEMENTS] = {
         [DEL_INTENT] = "DELETE FROM intents WHERE id=?",
         [PUT_COMPONENT] = "INSERT OR IGNORE INTO components VALUES(?,?)",
         [PUT_DIGEST] = "INSERT OR IGNORE INTO digests VALUES(?,?)",
-        [TRIM_EVENTS] = "DELETE FROM events WHERE seq<=?-" EVENTS_MAX,
+        [TRIM_EVENTS] = "DELETE FROM events WHERE seq<=?-10000",
 };
 
 struct store {

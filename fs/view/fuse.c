@@ -455,7 +455,7 @@ static void watcher_stop(struct watcher *w, pthread_t thread)
 int view_run(struct view *v, struct err **err)
 {
 	struct watcher w = {.v = v, .loop = pthread_self()};
-	pthread_t thread;
+	pthread_t thread = 0;
 	int rc = watcher_start(&w, &thread, err);
 	if (rc)
 		return rc;

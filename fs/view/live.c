@@ -259,6 +259,7 @@ static void render(struct view *v, const struct entry *e, const struct place *p,
 		with_refusal(v, p, o, &refused);
 	if (e->render)
 		e->render(o, out);
+	o->refused = NULL;
 	refusal_release(&refused);
 }
 

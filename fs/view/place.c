@@ -136,7 +136,10 @@ uint64_t place_stat_ino(struct names *n, const struct place *p)
 	if (!named_object && !named)
 		return place_ino(p);
 	uint64_t h = 0xcbf29ce484222325ull;
-	uint32_t where[2] = {(uint32_t)p->kind, p->row};
+	uint32_t where[2];
+	memset(where, 0, sizeof where); /* it is hashed byte by byte */
+	where[0] = (uint32_t)p->kind;
+	where[1] = p->row;
 	h = fnv(h, where, sizeof where);
 	h = named_object ? fnv_name(h, n, p->id) : fnv(h, &p->id, sizeof p->id);
 	if (named)

@@ -26,7 +26,7 @@ int repo_open(struct view *v, struct repo **ret, struct err **err)
 	r->root = xcalloc(1, sizeof *r->root);
 	r->root->fd = fd;
 	r->root->wd = -1;
-	r->root->key = (struct repo_key){st.st_ino, st.st_dev};
+	repo_key_of(&st, &r->root->key);
 	r->root->nlookup = 1; /* ours */
 	HASH_ADD(hh, r->inodes, key, sizeof r->root->key, r->root);
 	v->repo_owner = (struct owner){st.st_uid, st.st_gid, 0644};
@@ -118,10 +118,18 @@ bool repo_is_news(const struct repo_inode *i, const struct stat *st)
 	return i->told_size != st->st_size || i->told_mtime_ns != st->st_mtim.tv_sec * 1000000000ll + st->st_mtim.tv_nsec;
 }
 
+void repo_key_of(const struct stat *st, struct repo_key *ret)
+{
+	memset(ret, 0, sizeof *ret); /* it is hashed byte by byte */
+	ret->ino = st->st_ino;
+	ret->dev = st->st_dev;
+}
+
 static struct repo_inode *inode_get(struct repo *r, const struct stat *st)
 {
-	struct repo_key key = {st->st_ino, st->st_dev};
+	struct repo_key key;
 	struct repo_inode *i;
+	repo_key_of(st, &key);
 	HASH_FIND(hh, r->inodes, &key, sizeof key, i);
 	if (i)
 		i->nlookup++;
@@ -145,7 +153,7 @@ static struct repo_inode *inode_add(struct repo *r, int fd, const struct stat *s
 		i = xcalloc(1, sizeof *i);
 		i->fd = fd;
 		i->wd = -1;
-		i->key = (struct repo_key){st->st_ino, st->st_dev};
+		repo_key_of(st, &i->key);
 		i->nlookup = 1;
 		HASH_ADD(hh, r->inodes, key, sizeof i->key, i);
 		fd = -1;

@@ -28,6 +28,7 @@ struct repo {
 };
 
 struct repo_inode *repo_inode(struct view *v, fuse_ino_t ino);
+void repo_key_of(const struct stat *st, struct repo_key *ret);
 /* Looks name up and counts it; negative errno. */
 int repo_entry(struct view *v, struct repo_inode *parent, const char *name, struct fuse_entry_param *ret);
 void repo_told(struct repo_inode *i, const struct stat *st);

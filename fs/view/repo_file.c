@@ -110,7 +110,7 @@ void repo_create(struct view *v, fuse_req_t req, fuse_ino_t parent, const char *
 	char *path = document_path_of(v, dir, name);
 	if (path)
 		engine_document_opened(v->engine, path);
-	struct fuse_entry_param e;
+	struct fuse_entry_param e = {0};
 	int fd = create_new(v, req, dir, name, mode, fi->flags, &e);
 	if (fd < 0) {
 		if (path)

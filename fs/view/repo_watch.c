@@ -74,8 +74,9 @@ static struct news find_news(struct view *v, const struct inotify_event *e)
 	if (it) {
 		news.dir = (uintptr_t)it->dir;
 		if (e->len && fstatat(it->dir->fd, e->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-			struct repo_key key = {st.st_ino, st.st_dev};
+			struct repo_key key;
 			struct repo_inode *child;
+			repo_key_of(&st, &key);
 			news.is_dir = S_ISDIR(st.st_mode);
 			HASH_FIND(hh, r->inodes, &key, sizeof key, child);
 			if (child && repo_is_news(child, &st))

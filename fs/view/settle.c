@@ -88,6 +88,6 @@ static void kick(struct engine *e, void *arg)
 
 void settle_closing(struct view *v, int delta)
 {
-	if ((v->settles->closing += delta) <= 0 && v->settles->waiting)
+	if (atomic_fetch_add(&v->settles->closing, delta) + delta <= 0 && v->settles->waiting)
 		engine_post(v->engine, kick, v);
 }

@@ -278,10 +278,7 @@ static _Noreturn void run_first(const struct prepared *p)
 
 static char *add_text(char *at, const char *text)
 {
-	size_t n = strlen(text);
-
-	memcpy(at, text, n);
-	return at + n;
+	return mempcpy(at, text, strlen(text));
 }
 
 static char *add_number(char *at, uint64_t n)
