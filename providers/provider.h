@@ -24,26 +24,26 @@ struct provider; /* an instance (one providers/NAME); the plug-in defines its ow
 /* What an instance is given at open; outlives it. */
 struct provider_host {
 	uv_loop_t *loop;
-	const char *name;            /* of the instance: "laptop" */
-	const char *owner;           /* id of the state directory, 16 hex digits */
-	const char *state_dir;       /* the instance's own directory, exists, mode 0700, absolute */
-	const char *cache_dir;       /* shared by all daemons of this machine: built images; exists; lock what you build there */
-	const char *access_key;      /* path of the private ssh key that nodes must let in; access_key.pub beside it */
-	const char *repo;            /* absolute path of the repo: relative paths in documents (image scripts) start at providers/NAME/ in it */
+	const char *name;       /* of the instance: "laptop" */
+	const char *owner;      /* id of the state directory, 16 hex digits */
+	const char *state_dir;  /* the instance's own directory, exists, mode 0700, absolute */
+	const char *cache_dir;  /* shared by all daemons of this machine: built images; exists; lock what you build there */
+	const char *access_key; /* path of the private ssh key that nodes must let in; access_key.pub beside it */
+	const char *repo;       /* absolute path of the repo: relative paths in documents (image scripts) start at providers/NAME/ in it */
 };
 
 /* A machine as the provider sees it. Strings are the caller's only during the call that hands them over: copy. */
 struct machine {
 	uint64_t node_id;
 	uint32_t incarnation;
-	const char *ref;        /* the provider's name for it, shown to people: "rb1f3a-7" */
-	const char *address;    /* of its sshd; NULL while unknown */
-	int port;               /* 0: 22 */
-	const char *user;       /* NULL: root */
-	const char *key;        /* path of the private key to log in with; NULL: host->access_key */
-	const char *host_key;   /* "ssh-ed25519 AAAA...", known from creation; NULL: learnt at first contact */
-	const char *image;      /* what it was made from: "debian-12"; NULL: nothing was made */
-	const char *facts;      /* JSON object when the provider knows them (fake); NULL: ask the machine */
+	const char *ref;      /* the provider's name for it, shown to people: "rb1f3a-7" */
+	const char *address;  /* of its sshd; NULL while unknown */
+	int port;             /* 0: 22 */
+	const char *user;     /* NULL: root */
+	const char *key;      /* path of the private key to log in with; NULL: host->access_key */
+	const char *host_key; /* "ssh-ed25519 AAAA...", known from creation; NULL: learnt at first contact */
+	const char *image;    /* what it was made from: "debian-12"; NULL: nothing was made */
+	const char *facts;    /* JSON object when the provider knows them (fake); NULL: ask the machine */
 	bool running;
 };
 
@@ -79,19 +79,20 @@ struct simulated_run {
 	const char *role;
 	const char *const *outputs; /* keys the role declares, NULL-terminated: each is given a value */
 	int64_t timeout_ms;
-	/* exit_status 0: success; -ETIMEDOUT, -ECANCELED: how it was ended. why: a sentence on failure. values: one for each of outputs, on success. */
+	/* exit_status 0: success; -ETIMEDOUT, -ECANCELED: how it was ended. why: a sentence on failure. values: one for each of outputs, on success.
+	 */
 	void (*done)(struct simulated_run *run, int exit_status, const char *why, const char *const *values);
 	void *data, *priv;
 };
 
 struct provider_ops {
-	int api;                          /* PROVIDER_API */
-	const char *type;                 /* "container" */
-	const char *help;                 /* one line for the reference */
-	bool declared_only;               /* its machines exist already and are declared in nodes/NAME/node.ini (ssh): no count, never destroyed, only forgotten */
-	bool apply_manual;                /* default of 'apply' is manual */
-	const struct key_row *keys;       /* sections of provider.ini it takes beyond [provider]: {"container", "boot", ...}, {"image *", ...} */
-	const struct key_row *node_keys;  /* keys of [node] in node.ini it takes beyond the common ones */
+	int api;            /* PROVIDER_API */
+	const char *type;   /* "container" */
+	const char *help;   /* one line for the reference */
+	bool declared_only; /* its machines exist already and are declared in nodes/NAME/node.ini (ssh): no count, never destroyed, only forgotten */
+	bool apply_manual;  /* default of 'apply' is manual */
+	const struct key_row *keys;      /* sections of provider.ini it takes beyond [provider]: {"container", "boot", ...}, {"image *", ...} */
+	const struct key_row *node_keys; /* keys of [node] in node.ini it takes beyond the common ones */
 
 	/* Synchronous, quick, no I/O beyond reading its own state; settings were checked against keys. */
 	int (*open)(const struct provider_host *host, const struct settings *settings, struct provider **ret, struct err **err);
@@ -99,7 +100,8 @@ struct provider_ops {
 	int (*reload)(struct provider *p, const struct settings *settings, struct err **err);
 	void (*close)(struct provider *p); /* stops calls under way without done(); machines stay */
 
-	/* Checks all that creation needs (with the cure in the sentence) and makes the image ready. Called before the first create and after failures. */
+	/* Checks all that creation needs (with the cure in the sentence) and makes the image ready. Called before the first create and after
+	 * failures. */
 	void (*prepare)(struct provider *p, const char *image, int64_t wanted_nodes, struct provider_call *call);
 	/* Makes the machine and starts it; done when it was started, not when it answers. Address and host key are known then. */
 	void (*create)(struct provider *p, const struct machine_spec *spec, struct provider_call *call);

@@ -226,8 +226,8 @@ static void collected(struct host *h)
 			finish_why(h, RUN_FAILED, "set_stats '%s' has a name that is not made of letters, digits, '_', '-' and '.'", key);
 			break;
 		}
-		_cleanup_free_ char *text =
-		        json_is_string(value) ? xstrdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+		_cleanup_free_ char *text = json_is_string(value) ? xstrdup(json_string_value(value))
+		                                                  : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 		if (text && strlen(text) > OUTPUT_MAX) {
 			finish_why(h, RUN_FAILED, "set_stats '%s' has %zu bytes: %d at most", key, strlen(text), OUTPUT_MAX);
 			break;
@@ -331,7 +331,8 @@ static void judge(struct batch *b, struct host *h, bool has_status, const char *
 	else if (b->events.ended)
 		finish_why(h, RUN_FAILED, "ansible-playbook stopped before the end because another node of its batch failed");
 	else if (!strncmp(output, "env: ", 5)) /* env speaks only when it cannot start the program */
-		finish_why(h, RUN_FAILED, "the program 'ansible-playbook' is missing on this machine: run 'apt-get install ansible-core' (%s)", output);
+		finish_why(
+		        h, RUN_FAILED, "the program 'ansible-playbook' is missing on this machine: run 'apt-get install ansible-core' (%s)", output);
 	else
 		finish_why(h, RUN_FAILED, "ansible-playbook: %s", *output ? output : "it ended without a result");
 }

@@ -24,70 +24,71 @@
 struct target {
 	uint64_t node_id;
 	uint32_t incarnation;
-	const char *name;       /* "etcd-db-1" */
+	const char *name; /* "etcd-db-1" */
 	const char *address;
-	int port;               /* never 0 */
+	int port; /* never 0 */
 	const char *user;
-	const char *key;        /* path of the private key (ed25519 or ecdsa) */
-	const char *host_key;   /* "ssh-ed25519 AAAA..."; NULL: learn */
+	const char *key;      /* path of the private key (ed25519 or ecdsa) */
+	const char *host_key; /* "ssh-ed25519 AAAA..."; NULL: learn */
 };
 
 enum run_result {
 	RUN_OK,
-	RUN_FAILED,       /* the content failed: why says what and where */
-	RUN_UNREACHABLE,  /* the node could not be reached until the deadline; nothing is known of the run's end */
-	RUN_TIMED_OUT,    /* deadline of the run; it was stopped */
+	RUN_FAILED,      /* the content failed: why says what and where */
+	RUN_UNREACHABLE, /* the node could not be reached until the deadline; nothing is known of the run's end */
+	RUN_TIMED_OUT,   /* deadline of the run; it was stopped */
 	RUN_CANCELLED,
-	RUN_INTERRUPTED,  /* started, and neither status nor process is left */
-	RUN_NOT_STARTED,  /* attach_only, and it never began */
+	RUN_INTERRUPTED, /* started, and neither status nor process is left */
+	RUN_NOT_STARTED, /* attach_only, and it never began */
 };
 const char *run_result_name(enum run_result r); /* "ok", "failed", ... */
 
 struct run_item;
 struct run_done {
 	enum run_result result;
-	int exit_status;        /* -1 where there is none */
-	const char *why;        /* a sentence unless RUN_OK: "exit 1 at 'apt-get install etcd-server'" */
-	json_t *outputs;        /* object KEY -> string; borrowed; NULL: none */
-	int64_t took_ms;        /* the content's own time */
+	int exit_status; /* -1 where there is none */
+	const char *why; /* a sentence unless RUN_OK: "exit 1 at 'apt-get install etcd-server'" */
+	json_t *outputs; /* object KEY -> string; borrowed; NULL: none */
+	int64_t took_ms; /* the content's own time */
 };
 /* One node role to run. Owned by the caller until done. Strings stay valid until then. */
 struct run_item {
-	int64_t number;              /* unique in the state directory, committed before */
+	int64_t number; /* unique in the state directory, committed before */
 	const struct target *target;
-	const char *role;            /* "etcd" */
-	const char *node_role;       /* "etcd on etcd-db-1", for sentences */
-	const char *content_dir;     /* the role's content in the content store, read-only */
-	const char *content_hash;    /* 64 hex digits: shipped once per node and hash */
-	const json_t *params;        /* object NAME -> typed value */
-	const json_t *inputs;        /* the whole of $REBAR_INPUTS, params included */
+	const char *role;                /* "etcd" */
+	const char *node_role;           /* "etcd on etcd-db-1", for sentences */
+	const char *content_dir;         /* the role's content in the content store, read-only */
+	const char *content_hash;        /* 64 hex digits: shipped once per node and hash */
+	const json_t *params;            /* object NAME -> typed value */
+	const json_t *inputs;            /* the whole of $REBAR_INPUTS, params included */
 	const struct settings *settings; /* of role.ini, checked against the runner's keys */
-	const char *run_dir;         /* exists, mode 0700; the runner writes 'log' there while it runs */
+	const char *run_dir;             /* exists, mode 0700; the runner writes 'log' there while it runs */
 	int64_t timeout_ms;
 	bool attach_only;
-	bool again;                  /* the run before it was interrupted: run everything (ansible --force-handlers) */
-	void (*started)(struct run_item *item);  /* it really began, or was found; may be NULL */
+	bool again;                             /* the run before it was interrupted: run everything (ansible --force-handlers) */
+	void (*started)(struct run_item *item); /* it really began, or was found; may be NULL */
 	void (*done)(struct run_item *item, const struct run_done *done);
-	void *data, *priv;           /* the caller's, the runner's */
+	void *data, *priv; /* the caller's, the runner's */
 };
 
 struct ssh_pool; /* runners/ssh/pool.h */
 struct runner_host {
 	uv_loop_t *loop;
-	const char *owner;       /* id of the state directory: 16 hex digits */
-	uint64_t mounts;         /* the mount counter: a node that has seen a higher one of this owner is not ours to touch */
+	const char *owner; /* id of the state directory: 16 hex digits */
+	uint64_t mounts;   /* the mount counter: a node that has seen a higher one of this owner is not ours to touch */
 	const char *state_dir;
 	struct ssh_pool *pool;
 };
 struct runner; /* an instance; the plug-in defines its own */
 
 struct runner_ops {
-	int api;                     /* RUNNER_API */
-	const char *name;            /* "script" */
+	int api;          /* RUNNER_API */
+	const char *name; /* "script" */
 	const char *help;
-	const struct key_row *keys;  /* keys of role.ini it takes: {"role", "become", ...}; NULL: none */
-	int batch_max;               /* how many items of one role one run() may get; 1: no batches */
-	/* Is this directory content it can run? Synchronous, only reads. The sentence names the file: 'apply' is not executable: chmod +x ... Any thread. */
+	const struct key_row *keys; /* keys of role.ini it takes: {"role", "become", ...}; NULL: none */
+	int batch_max;              /* how many items of one role one run() may get; 1: no batches */
+	/* Is this directory content it can run? Synchronous, only reads. The sentence names the file: 'apply' is not executable: chmod +x ... Any
+	 * thread. */
 	int (*check)(const char *content_dir, const struct settings *settings, struct err **err);
 	int (*open)(const struct runner_host *host, struct runner **ret, struct err **err);
 	void (*close)(struct runner *r); /* runs go on; no done() any more */
@@ -106,7 +107,8 @@ struct contact {
 	int64_t timeout_ms;
 	bool adopt;
 	/* rc 0: facts is an object {os, os-version, kernel, arch, hostname, cpus, memory, disks, nics, packages...}, borrowed; host_key is what the
-	 * node showed. -EKEYREJECTED: the host key changed; -EACCES: it refuses our key; -EPERM: not ours; -ETIMEDOUT: no answer (the sentence tells the last cause). */
+	 * node showed. -EKEYREJECTED: the host key changed; -EACCES: it refuses our key; -EPERM: not ours; -ETIMEDOUT: no answer (the sentence tells
+	 * the last cause). */
 	void (*done)(struct contact *c, int rc, const struct err *err, const json_t *facts, const char *host_key);
 	void *data, *priv;
 };

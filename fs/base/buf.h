@@ -15,9 +15,9 @@ void buf_adds(struct buf *b, const char *s);
 void buf_addc(struct buf *b, char c);
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_vaddf(struct buf *b, const char *fmt, va_list ap);
-void buf_reset(struct buf *b);                 /* len = 0, memory kept */
-void buf_release(struct buf *b);               /* frees; b is empty again */
-char *buf_detach(struct buf *b, size_t *len);  /* caller frees; never NULL; b is empty again; len may be NULL */
+void buf_reset(struct buf *b);                /* len = 0, memory kept */
+void buf_release(struct buf *b);              /* frees; b is empty again */
+char *buf_detach(struct buf *b, size_t *len); /* caller frees; never NULL; b is empty again; len may be NULL */
 const char *buf_str(const struct buf *b);
 #define _cleanup_buf_ __attribute__((cleanup(buf_release)))
 

@@ -11,22 +11,23 @@
 
 struct child;
 struct child_result {
-	int status;              /* exit status; -1 if ended by a signal or never started */
-	int signal;              /* 0, or what ended it */
+	int status; /* exit status; -1 if ended by a signal or never started */
+	int signal; /* 0, or what ended it */
 	bool timed_out, cancelled;
-	const char *out;         /* stdout, unless it went to a file or line callback; at most 1 MiB, the rest dropped */
+	const char *out; /* stdout, unless it went to a file or line callback; at most 1 MiB, the rest dropped */
 	size_t out_len;
-	const char *tail;        /* the last 4 KiB of stderr (of stdout+stderr when both went to one file: empty) */
+	const char *tail; /* the last 4 KiB of stderr (of stdout+stderr when both went to one file: empty) */
 };
 struct child_spec {
-	const char *const *argv;  /* argv[0] is looked up in PATH */
-	const char *const *env;   /* "NAME=value" added to (overriding) our environment, LC_ALL=C.UTF-8 unless said; NULL */
-	const char *cwd;          /* NULL: / */
-	const char *input;        /* bytes for stdin; NULL: /dev/null */
+	const char *const *argv; /* argv[0] is looked up in PATH */
+	const char *const *env;  /* "NAME=value" added to (overriding) our environment, LC_ALL=C.UTF-8 unless said; NULL */
+	const char *cwd;         /* NULL: / */
+	const char *input;       /* bytes for stdin; NULL: /dev/null */
 	size_t input_len;
-	const char *output_path;  /* append stdout and stderr to this file; NULL: stdout collected */
-	void (*on_line)(void *arg, const char *line, size_t len); /* each line of stdout as it comes, without its newline (over 16 MiB: in pieces); else NULL */
-	int64_t timeout_ms;       /* SIGTERM to the group then, SIGKILL 5 s later, done when the whole group is gone; 0: none */
+	const char *output_path; /* append stdout and stderr to this file; NULL: stdout collected */
+	void (*on_line)(void *arg, const char *line,
+	        size_t len); /* each line of stdout as it comes, without its newline (over 16 MiB: in pieces); else NULL */
+	int64_t timeout_ms;  /* SIGTERM to the group then, SIGKILL 5 s later, done when the whole group is gone; 0: none */
 	void (*done)(void *arg, const struct child_result *res);
 	void *arg;
 };

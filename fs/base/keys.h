@@ -9,17 +9,17 @@
 #include <stdint.h>
 
 enum value_type { VALUE_STRING, VALUE_INT, VALUE_BOOL, VALUE_ENUM, VALUE_LIST, VALUE_SIZE, VALUE_DURATION, VALUE_FLOAT, VALUE_JSON };
-const char *value_type_name(enum value_type t);                  /* "int" */
-int value_type_parse(const char *name, enum value_type *ret);    /* -EINVAL */
+const char *value_type_name(enum value_type t);               /* "int" */
+int value_type_parse(const char *name, enum value_type *ret); /* -EINVAL */
 
 struct key_row {
 	const char *section; /* "provider"; "nodes *" and "image *": the second word is any name. NULL ends a table */
 	const char *key;     /* "count"; "*": any key */
 	enum value_type type;
-	const char *dflt;    /* as text; NULL: none */
-	int64_t min, max;    /* VALUE_INT (numbers), VALUE_SIZE (bytes), VALUE_DURATION (ms); both 0: unbounded */
-	const char *values;  /* VALUE_ENUM: comma-separated */
-	const char *help;    /* one line, lower case */
+	const char *dflt;   /* as text; NULL: none */
+	int64_t min, max;   /* VALUE_INT (numbers), VALUE_SIZE (bytes), VALUE_DURATION (ms); both 0: unbounded */
+	const char *values; /* VALUE_ENUM: comma-separated */
+	const char *help;   /* one line, lower case */
 };
 
 /* Checks text against a type. Bounds: NULL or "" for none, as text in the syntax of the type. -EINVAL for a wrong form, -ERANGE outside
@@ -43,9 +43,11 @@ void settings_release(struct settings *s);
 void settings_copy(struct settings *to, const struct settings *from); /* appends deep copies */
 /* The value set, NULL if it is not. The last one wins. */
 const char *settings_get(const struct settings *s, const char *section, const char *key);
-/* The value set, else the table's default; values were checked when the document was read, so these cannot fail (0, false, NULL when neither is there). */
+/* The value set, else the table's default; values were checked when the document was read, so these cannot fail (0, false, NULL when neither is
+ * there). */
 const char *settings_str(const struct settings *s, const struct key_row *table, const char *section, const char *key);
-int64_t settings_int(const struct settings *s, const struct key_row *table, const char *section, const char *key); /* int, size in bytes, duration in ms */
+int64_t settings_int(
+        const struct settings *s, const struct key_row *table, const char *section, const char *key); /* int, size in bytes, duration in ms */
 bool settings_bool(const struct settings *s, const struct key_row *table, const char *section, const char *key);
 double settings_float(const struct settings *s, const struct key_row *table, const char *section, const char *key);
 

@@ -9,7 +9,7 @@
 void *xmalloc(size_t size);
 void *xcalloc(size_t n, size_t size);
 void *xreallocarray(void *p, size_t n, size_t size);
-char *xstrdup(const char *s);               /* NULL gives NULL */
+char *xstrdup(const char *s); /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);
 void *xmemdup(const void *p, size_t size);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -30,12 +30,12 @@ static inline void closep(int *fd)
 void str_replace(char **p, const char *s);
 
 /* Makes room for one more element in a plain growing array {T *items; size_t n, cap;}. */
-#define GROW(items, n, cap)                                                       \
-	do {                                                                          \
-		if ((n) + 1 > (cap)) {                                                    \
-			(cap) = (cap) ? (cap) * 2 : 8;                                        \
-			(items) = xreallocarray((items), (cap), sizeof *(items));             \
-		}                                                                         \
+#define GROW(items, n, cap)                                                                                                                          \
+	do {                                                                                                                                         \
+		if ((n) + 1 > (cap)) {                                                                                                               \
+			(cap) = (cap) ? (cap)*2 : 8;                                                                                                 \
+			(items) = xreallocarray((items), (cap), sizeof *(items));                                                                    \
+		}                                                                                                                                    \
 	} while (0)
 
 #endif

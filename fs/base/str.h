@@ -45,7 +45,7 @@ void format_time(struct buf *out, int64_t unix_ms);
  * most 63 bytes. Sets err to a sentence that tells what is allowed. */
 int check_name(const char *name, struct err **err);
 
-int64_t now_ms(void);           /* wall clock, ms since the epoch: for people and the database */
-int64_t monotonic_ms(void);     /* for timers and durations */
+int64_t now_ms(void);       /* wall clock, ms since the epoch: for people and the database */
+int64_t monotonic_ms(void); /* for timers and durations */
 
 #endif

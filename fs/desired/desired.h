@@ -22,7 +22,7 @@
 
 struct schema_provider {
 	const char *type;
-	bool declared_only;  /* nodes only by name, from nodes/NAME/node.ini */
+	bool declared_only; /* nodes only by name, from nodes/NAME/node.ini */
 	bool apply_manual;
 	const struct key_row *keys, *node_keys;
 };
@@ -42,13 +42,13 @@ extern const struct key_row deployment_keys[], role_keys[], node_keys[], provide
 
 /* ---- definitions ---- */
 
-struct def_source {        /* the document behind a definition */
-	char *path;            /* relative to the repo: "roles/etcd/role.ini" */
+struct def_source { /* the document behind a definition */
+	char *path; /* relative to the repo: "roles/etcd/role.ini" */
 	uid_t uid;
 	gid_t gid;
-	mode_t mode;           /* permission bits */
-	struct hash hash;      /* of its bytes */
-	bool busy;             /* a writer has it open: not read now, what is in force stays */
+	mode_t mode;      /* permission bits */
+	struct hash hash; /* of its bytes */
+	bool busy;        /* a writer has it open: not read now, what is in force stays */
 };
 struct def_param {
 	char *name, *dflt, *min, *max, *values, *help; /* NULL where not said */
@@ -64,80 +64,80 @@ struct def_output {
 enum want_kind { WANT_NODES, WANT_NODE, WANT_FACT, WANT_OUTPUT };
 struct def_want {
 	enum want_kind kind;
-	char *text;            /* as written, and the component's name: "nodes", "node", "facts.memory", "base.version" */
-	char *role, *key;      /* WANT_OUTPUT: both; WANT_FACT: key */
+	char *text;       /* as written, and the component's name: "nodes", "node", "facts.memory", "base.version" */
+	char *role, *key; /* WANT_OUTPUT: both; WANT_FACT: key */
 };
 struct def_role {
 	char *name;
 	struct def_source src;
 	bool valid;
-	const char *problem;   /* first mistake as "FILE:LINE: message", NULL when valid */
+	const char *problem; /* first mistake as "FILE:LINE: message", NULL when valid */
 	char *runner;
 	struct strlist requires, after, provides, conflicts;
 	struct def_want *wants;
 	size_t n_wants;
 	bool once;
-	int64_t serial;        /* 0: no limit */
+	int64_t serial; /* 0: no limit */
 	int64_t timeout_ms, retries, backoff_ms;
 	struct def_param *params;
 	size_t n_params;
 	struct def_output *outputs;
 	size_t n_outputs;
-	struct settings settings;  /* all of role.ini */
-	struct hash content;       /* of the role's directory without role.ini; zero with runner none */
-	struct hash runner_keys;   /* of the keys of role.ini that reach a run: the runner's name and its own keys */
+	struct settings settings; /* all of role.ini */
+	struct hash content;      /* of the role's directory without role.ini; zero with runner none */
+	struct hash runner_keys;  /* of the keys of role.ini that reach a run: the runner's name and its own keys */
 };
 struct def_provider {
 	char *name;
 	struct def_source src;
 	bool valid;
 	const char *problem;
-	char *type, *image;        /* image NULL: the type's default */
+	char *type, *image; /* image NULL: the type's default */
 	int64_t max_parallel, timeout_ms;
 	bool apply_manual;
-	struct settings settings;  /* all of provider.ini */
+	struct settings settings; /* all of provider.ini */
 };
 struct def_node {
 	char *name;
 	struct def_source src;
 	bool valid;
 	const char *problem;
-	char *provider;            /* its [node] provider; NULL: not said */
+	char *provider; /* its [node] provider; NULL: not said */
 	struct strlist labels;
-	struct settings settings;  /* all of node.ini */
-	struct hash identity;      /* of provider, address, mac, image...: a different one is a rebuild */
+	struct settings settings; /* all of node.ini */
+	struct hash identity;     /* of provider, address, mac, image...: a different one is a rebuild */
 };
 struct def_group {
 	char *name;
 	const struct def_provider *provider;
-	int64_t count;             /* -1: by name */
-	struct strlist nodes;      /* by name: expanded; empty with count */
-	char *image;               /* NULL: the provider's */
-	double cpus;               /* 0: no limit */
-	int64_t memory_bytes;      /* 0: no limit */
-	int64_t max_down;          /* 0: not said */
+	int64_t count;                 /* -1: by name */
+	struct strlist nodes;          /* by name: expanded; empty with count */
+	char *image;                   /* NULL: the provider's */
+	double cpus;                   /* 0: no limit */
+	int64_t memory_bytes;          /* 0: no limit */
+	int64_t max_down;              /* 0: not said */
 	const struct def_role **roles; /* all that run on its nodes: the deployment's and the group's, with what they require, in dependency order */
 	size_t n_roles;
 };
-struct def_value {             /* a parameter set in a deployment (own or inherited), or in a node.ini */
+struct def_value { /* a parameter set in a deployment (own or inherited), or in a node.ini */
 	char *role, *param, *value;
-	char *group;               /* NULL: the whole deployment */
-	char *origin;              /* "deployments/etcd/deployment.ini:12" */
+	char *group;  /* NULL: the whole deployment */
+	char *origin; /* "deployments/etcd/deployment.ini:12" */
 };
 struct def_deployment {
 	char *name;
 	struct def_source src;
-	bool valid;                /* it and all it refers to */
-	bool busy;                 /* it or something it refers to has a writer: keep what is in force, say nothing */
-	const char *problem;       /* first mistake in it or in what it refers to, as "FILE:LINE: message" */
-	const struct def_deployment *like;  /* NULL: none */
-	bool apply_manual;         /* effective */
-	int64_t max_destroy;       /* 0: no limit */
-	uid_t store_uid;           /* [deployment] owner, else (uid_t)-1 */
-	gid_t store_gid;           /* [deployment] group, else (gid_t)-1 */
+	bool valid;                        /* it and all it refers to */
+	bool busy;                         /* it or something it refers to has a writer: keep what is in force, say nothing */
+	const char *problem;               /* first mistake in it or in what it refers to, as "FILE:LINE: message" */
+	const struct def_deployment *like; /* NULL: none */
+	bool apply_manual;                 /* effective */
+	int64_t max_destroy;               /* 0: no limit */
+	uid_t store_uid;                   /* [deployment] owner, else (uid_t)-1 */
+	gid_t store_gid;                   /* [deployment] group, else (gid_t)-1 */
 	struct def_group *groups;
 	size_t n_groups;
-	const struct def_role **roles;     /* every role used, in dependency order */
+	const struct def_role **roles; /* every role used, in dependency order */
 	size_t n_roles;
 	struct def_value *values;
 	size_t n_values;
@@ -147,23 +147,28 @@ struct def_deployment {
 };
 
 struct problem {
-	char *file;                /* relative to the repo */
-	int line;                  /* 0: the file as a whole */
-	int code;                  /* EINVAL, ERANGE, ENOENT, EACCES, ELOOP (a cycle)... */
+	char *file; /* relative to the repo */
+	int line;   /* 0: the file as a whole */
+	int code;   /* EINVAL, ERANGE, ENOENT, EACCES, ELOOP (a cycle)... */
 	char *text;
 };
 
 struct desired {
 	/* Sorted by name. */
-	struct def_provider **providers; size_t n_providers;
-	struct def_role **roles;         size_t n_roles;
-	struct def_node **nodes;         size_t n_nodes;
-	struct def_deployment **deployments; size_t n_deployments;
-	struct problem *problems;        size_t n_problems;  /* by file, line */
-	char *commit;              /* HEAD's commit, NULL without git */
+	struct def_provider **providers;
+	size_t n_providers;
+	struct def_role **roles;
+	size_t n_roles;
+	struct def_node **nodes;
+	size_t n_nodes;
+	struct def_deployment **deployments;
+	size_t n_deployments;
+	struct problem *problems;
+	size_t n_problems; /* by file, line */
+	char *commit;      /* HEAD's commit, NULL without git */
 };
-struct desired *desired_ref(struct desired *d);   /* any thread */
-void desired_unref(struct desired *d);            /* takes NULL */
+struct desired *desired_ref(struct desired *d); /* any thread */
+void desired_unref(struct desired *d);          /* takes NULL */
 
 const struct def_provider *desired_provider(const struct desired *d, const char *name); /* NULL: none; valid or not */
 const struct def_role *desired_role(const struct desired *d, const char *name);
@@ -176,23 +181,23 @@ const struct def_param *def_param_find(const struct def_role *r, const char *nam
  * NULL when nothing sets it. *ret_origin (may be NULL): "roles/etcd/role.ini:7 (default)", "deployments/etcd/deployment.ini:12". Text as written;
  * owned by d and its deployment. */
 const char *desired_param(const struct desired *d, const struct def_deployment *dep, const struct def_role *role, const char *group, const char *node,
-	const struct def_param *param, const char **ret_origin);
+        const struct def_param *param, const char **ret_origin);
 
 /* ---- content store: STATE/content; role contents and documents under their hash, written once, never changed ---- */
 
 struct content_store;
 int content_open(const char *dir, struct content_store **ret, struct err **err);
 void content_close(struct content_store *c);
-char *content_path(const struct content_store *c, const struct hash *h);   /* caller frees; of a directory (role) or file (document), there or not */
+char *content_path(const struct content_store *c, const struct hash *h); /* caller frees; of a directory (role) or file (document), there or not */
 
 /* ---- trees ---- */
 
 struct tree;
 struct tree_options {
-	const char *overlay_path;      /* read this document as if it had these bytes: to check an edit before it is made; NULL: none */
+	const char *overlay_path; /* read this document as if it had these bytes: to check an edit before it is made; NULL: none */
 	const char *overlay_text;
 	size_t overlay_len;
-	const char *const *busy;       /* documents that have a writer, NULL-terminated; may be NULL */
+	const char *const *busy; /* documents that have a writer, NULL-terminated; may be NULL */
 };
 /* Reads all documents and hashes all role contents. Remembers (inode, size, times) -> hash of files between calls in cache, which the caller keeps
  * (one thread at a time); NULL reads everything. A document that cannot be read is a problem of desired_parse, not an error here; only a repo that
@@ -206,15 +211,15 @@ int tree_read_kept(const struct content_store *c, const char *manifest, struct t
 void tree_free(struct tree *t);
 /* Checks everything against everything. Takes nothing; *ret has one reference. Fails only on ENOMEM-like trouble: mistakes are in problems. */
 int desired_parse(const struct tree *t, const struct desired_schema *schema, struct desired **ret, struct err **err);
-/* Copies the documents and role contents of a valid deployment into the store and returns the manifest (JSON text: deployment, commit, path -> hash) by which
- * tree_read_kept finds them. -EAGAIN: something changed since the tree was read; read again. */
+/* Copies the documents and role contents of a valid deployment into the store and returns the manifest (JSON text: deployment, commit, path -> hash)
+ * by which tree_read_kept finds them. -EAGAIN: something changed since the tree was read; read again. */
 int desired_keep(const struct tree *t, const char *repo, const struct desired *d, const struct def_deployment *dep, struct content_store *c,
-	char **ret_manifest, struct err **err);
+        char **ret_manifest, struct err **err);
 
 /* ---- editing, node sets ---- */
 
-/* The document with KEY in [SECTION] set to value (NULL: unset). Comments, order, blank lines, indentation and everything else stay byte for byte. A missing
- * section is added at the end. -EINVAL: the document or value cannot take it (newline, too long for the reader). */
+/* The document with KEY in [SECTION] set to value (NULL: unset). Comments, order, blank lines, indentation and everything else stay byte for byte. A
+ * missing section is added at the end. -EINVAL: the document or value cannot take it (newline, too long for the reader). */
 int document_set(const char *text, size_t len, const char *section, const char *key, const char *value, struct buf *out, struct err **err);
 /* "r1-[01-03,7]" -> r1-01 r1-02 r1-03 r1-7, appended. Ranges keep leading zeros; at most 100,000 names. */
 int node_set_expand(const char *text, struct strlist *out, struct err **err);
@@ -223,8 +228,9 @@ void node_set_fold(const struct strlist *names, struct buf *out);
 
 /* ---- watching ---- */
 
-/* Calls changed() on the loop whenever something under the repo (but .git's inside) or .git's HEAD, index.lock, refs of HEAD or merge state changed, not more than
- * once per loop turn; on overflow too. inotify on a descriptor of its own. New directories are watched as they appear. Symlinked role directories too. */
+/* Calls changed() on the loop whenever something under the repo (but .git's inside) or .git's HEAD, index.lock, refs of HEAD or merge state changed,
+ * not more than once per loop turn; on overflow too. inotify on a descriptor of its own. New directories are watched as they appear. Symlinked role
+ * directories too. */
 struct watch;
 int watch_open(uv_loop_t *loop, const char *repo, void (*changed)(void *arg), void *arg, struct watch **ret, struct err **err);
 void watch_close(struct watch *w);

@@ -64,7 +64,8 @@ const struct key_row node_keys[] = {
 const struct key_row provider_keys[] = {
         {"provider", "type", VALUE_STRING, .dflt = "container", .help = "container, ssh, fake"},
         {"provider", "image", VALUE_STRING, .help = "what nodes are made from: built in, or an [image NAME]"},
-        {"provider", "max-parallel", VALUE_INT, .min = 1, .max = 100000, .help = "how many machines are worked on, and how many roles run on them, at one time (unset: 64)"},
+        {"provider", "max-parallel", VALUE_INT, .min = 1, .max = 100000,
+                .help = "how many machines are worked on, and how many roles run on them, at one time (unset: 64)"},
         {"provider", "timeout", VALUE_DURATION, .dflt = "15m", .min = 1000, .max = DAY, .help = "how long one call (create, destroy) may take"},
         {"provider", "apply", VALUE_ENUM, .values = "auto,manual",
                 .help = "auto or manual for deployments that do not say; the type decides if it is not said here either"},

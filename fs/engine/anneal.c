@@ -1,7 +1,7 @@
 /* The annealer: looks at what is queued and starts what is runnable, in order of the graph, in parallel, within the limits.
  *
- * Nothing here scans a deployment for a single change. Each role of a deployment has a slot of counters; a node role whose condition changed moves the
- * counters by its own difference, and only who may depend on that is queued. */
+ * Nothing here scans a deployment for a single change. Each role of a deployment has a slot of counters; a node role whose condition changed moves
+ * the counters by its own difference, and only who may depend on that is queued. */
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -75,7 +75,8 @@ bool deployment_frozen(const struct model *m, const struct deployment *d)
 
 bool node_is_up(const struct node *n)
 {
-	return n->row.phase == NODE_READY && n->contacted && !n->unreachable && !n->off && !n->gone && !n->rebuilding && n->provider && n->provider->instance;
+	return n->row.phase == NODE_READY && n->contacted && !n->unreachable && !n->off && !n->gone && !n->rebuilding && n->provider &&
+	       n->provider->instance;
 }
 
 const struct node_role *node_role_blocker(const struct node_role *nr)
@@ -141,8 +142,8 @@ static bool others_are_down(const struct node *n, int64_t most, bool broken_too)
 	return down >= most;
 }
 
-/* A node that is broken itself cannot get any more so: it waits for changes under way, not for the others that are broken, or two of them would wait for each
- * other for ever. */
+/* A node that is broken itself cannot get any more so: it waits for changes under way, not for the others that are broken, or two of them would wait
+ * for each other for ever. */
 bool group_is_down(const struct node *n)
 {
 	return n->group && n->group->max_down > 0 && others_are_down(n, n->group->max_down, !node_is_broken(n));
@@ -270,7 +271,6 @@ static const struct runner_instance *runner_of(const struct engine *e, const str
 	return NULL;
 }
 
-
 static void gather_over(struct engine *e, int64_t id)
 {
 	engine_wrlock(e);
@@ -383,7 +383,8 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 	const struct runner_instance *ri = runner_of(e, nr);
 	bool simulated = nr->node->provider->ops->simulate != NULL;
 	if (!simulated && (!ri || !ri->instance)) {
-		_cleanup_free_ char *why = xasprintf("runner %s cannot be used: %s", nr->def->runner, ri && ri->error ? ri->error : "it is not built in");
+		_cleanup_free_ char *why =
+		        xasprintf("runner %s cannot be used: %s", nr->def->runner, ri && ri->error ? ri->error : "it is not built in");
 		if (!nr->row.error || strcmp(nr->row.error, why)) {
 			str_replace(&nr->row.error, why);
 			mark_node_role(e, nr);

@@ -123,7 +123,7 @@ void components_prune(struct engine *e)
 	for (const struct deployment *d = m->deployments_by_name; d; d = d->hh_name.next)
 		slots_live(m, d);
 	struct kept_digest *k, *k_tmp;
-	HASH_ITER(hh, m->digests, k, k_tmp) {
+	HASH_ITER (hh, m->digests, k, k_tmp) {
 		if (!k->live) {
 			HASH_DELETE(hh, m->digests, k);
 			digest_unref(k->digest);
@@ -133,7 +133,7 @@ void components_prune(struct engine *e)
 		k->live = false;
 	}
 	struct hash_component *c, *c_tmp;
-	HASH_ITER(hh, m->components, c, c_tmp) {
+	HASH_ITER (hh, m->components, c, c_tmp) {
 		if (!c->live) {
 			HASH_DELETE(hh, m->components, c);
 			free(c->text);

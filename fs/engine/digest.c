@@ -293,7 +293,8 @@ static struct digest *digest_make(struct engine *e, struct node_role *nr)
 	part_add(dg, &cap, intern(e, "runner"), &r->runner_keys);
 	component_keep(e, &r->runner_keys, r->runner, false);
 	for (size_t i = 0; i < r->n_params; i++) {
-		const char *value = desired_param(d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], NULL);
+		const char *value = desired_param(
+		        d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], NULL);
 		part_text(e, dg, &cap, r->params[i].name, value ? value : "");
 	}
 	for (size_t i = 0; i < r->n_wants; i++) {

@@ -1,13 +1,14 @@
 /* The engine's thread: its inbox, its turns, what becomes durable and what happens after that.
  *
- * A turn is one iteration of the loop. Callbacks (a machine was made, a run ended, somebody wrote) change the model under the write lock, mark rows and
- * add effects. Before the loop sleeps, turn_end() lets the annealer look at what is queued, sends all marked rows to the store as one transaction, and the
- * effects (provider calls, runs, replies) are carried out when that is durable: intents before effects, and nothing is answered that could be lost. */
+ * A turn is one iteration of the loop. Callbacks (a machine was made, a run ended, somebody wrote) change the model under the write lock, mark rows
+ * and add effects. Before the loop sleeps, turn_end() lets the annealer look at what is queued, sends all marked rows to the store as one
+ * transaction, and the effects (provider calls, runs, replies) are carried out when that is durable: intents before effects, and nothing is answered
+ * that could be lost. */
 #include "fs/engine/internal.h"
 #include <string.h>
 
-#define TICK_MS 2000    /* how soon trouble of the store is seen */
-#define LIST_TICKS 5    /* providers are asked what exists every so many ticks */
+#define TICK_MS 2000 /* how soon trouble of the store is seen */
+#define LIST_TICKS 5 /* providers are asked what exists every so many ticks */
 
 struct post {
 	void (*fn)(struct engine *e, void *arg);
@@ -352,7 +353,7 @@ static int owner_make(struct engine *e, struct err **err)
 		return rc;
 	if (repo && strcmp(repo, e->repo))
 		return err_set(err, EBUSY, "state directory '%s' belongs to repo '%s', not '%s': give this repo one of its own with -o state=DIR",
-			e->state_dir, repo, e->repo);
+		        e->state_dir, repo, e->repo);
 	if (!repo && (rc = store_meta_put(e->store, "repo", e->repo, err)) < 0)
 		return rc;
 	_cleanup_free_ char *mounts = NULL;
@@ -537,7 +538,7 @@ void engine_free(struct engine *e)
 		free(e->runners[i].error);
 	}
 	struct provider_object *p, *tmp;
-	HASH_ITER(hh_name, e->m.providers_by_name, p, tmp)
+	HASH_ITER (hh_name, e->m.providers_by_name, p, tmp)
 		if (p->instance) {
 			p->ops->close(p->instance);
 			p->instance = NULL;

@@ -6,11 +6,11 @@
 
 struct engine;
 struct engine_options {
-	const char *repo;              /* absolute, real path */
-	const char *mountpoint;        /* absolute; for sentences and generated files */
-	const char *state_dir;         /* absolute, exists, locked by us */
-	const char *cache_dir;         /* absolute: images */
-	const char *const *only;       /* -o only: NULL-terminated; NULL: all */
+	const char *repo;        /* absolute, real path */
+	const char *mountpoint;  /* absolute; for sentences and generated files */
+	const char *state_dir;   /* absolute, exists, locked by us */
+	const char *cache_dir;   /* absolute: images */
+	const char *const *only; /* -o only: NULL-terminated; NULL: all */
 };
 /* Opens the store, loads everything, reads the repo once. The thread does not run yet. */
 int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err);
@@ -30,7 +30,8 @@ void engine_poke_in(struct engine *e, int64_t ms);
 /* Everything that was written to desired/ before this call is in force (or in problems) when done runs, on the engine's thread, without the lock. */
 void engine_settle(struct engine *e, void (*done)(void *arg), void *arg);
 
-/* The mount's own writers of documents. path relative to the repo. Opened for writing/closed counts nest; changed: rename, unlink, truncate, create... */
+/* The mount's own writers of documents. path relative to the repo. Opened for writing/closed counts nest; changed: rename, unlink, truncate,
+ * create... */
 void engine_document_opened(struct engine *e, const char *path);
 void engine_document_closed(struct engine *e, const char *path);
 void engine_document_changed(struct engine *e, const char *path);
@@ -39,27 +40,28 @@ void engine_document_changed(struct engine *e, const char *path);
 void engine_work(struct engine *e, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
 
 /* A store into a live file: a verb for a ctl, a value for desired/SECTION/KEY. done comes once, on the engine's thread, without the lock:
- * rc 0 when the wish is durable, or -EINVAL, -ERANGE, -EBUSY, -ESTALE, -EPERM, -ENOSPC... with the sentence for `refused` (which the engine has recorded by then). */
+ * rc 0 when the wish is durable, or -EINVAL, -ERANGE, -EBUSY, -ESTALE, -EPERM, -ENOSPC... with the sentence for `refused` (which the engine has
+ * recorded by then). */
 enum object_kind { OBJECT_ROOT, OBJECT_PROVIDER, OBJECT_ROLE, OBJECT_DEPLOYMENT, OBJECT_NODE, OBJECT_NODE_ROLE };
 struct write_request {
 	enum object_kind kind;
-	int64_t id;                /* of the object; 0 for the root */
-	char *section, *key;       /* NULL: it is a verb for ctl */
-	char *text;                /* one line without its newline; value: "" with unset true */
+	int64_t id;          /* of the object; 0 for the root */
+	char *section, *key; /* NULL: it is a verb for ctl */
+	char *text;          /* one line without its newline; value: "" with unset true */
 	bool unset;
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
 	void (*done)(struct write_request *w, int rc, const struct err *err);
 	void *data;
-	struct engine *engine;     /* the engine's own */
+	struct engine *engine; /* the engine's own */
 };
 void engine_write(struct engine *e, struct write_request *w);
 
 /* Verbs of a kind of object: what `cat ctl` prints. Rows end with name NULL. */
 struct verb_row {
-	const char *name;      /* "apply" */
-	const char *args;      /* "[ID]"; "" */
+	const char *name; /* "apply" */
+	const char *args; /* "[ID]"; "" */
 	const char *help;
 };
 const struct verb_row *engine_verbs(enum object_kind kind);

@@ -37,13 +37,13 @@ void event_add(struct engine *e, const struct deployment *d, const struct node *
 	buf_vaddf(&text, fmt, ap);
 	va_end(ap);
 	*ev = (struct event){
-		.seq = m->next_seq++,
-		.at = now_ms(),
-		.deployment = d ? xstrdup(d->row.name) : NULL,
-		.node = n ? xstrdup(n->row.name) : NULL,
-		.role = nr ? xstrdup(nr->row.role) : NULL,
-		.who = xstrdup(who ? who : "rebarfs"),
-		.text = buf_detach(&text, NULL),
+	        .seq = m->next_seq++,
+	        .at = now_ms(),
+	        .deployment = d ? xstrdup(d->row.name) : NULL,
+	        .node = n ? xstrdup(n->row.name) : NULL,
+	        .role = nr ? xstrdup(nr->row.role) : NULL,
+	        .who = xstrdup(who ? who : "rebarfs"),
+	        .text = buf_detach(&text, NULL),
 	};
 	struct row_event row = {ev->seq, ev->at, ev->deployment, ev->node, ev->role, ev->who, ev->text};
 	store_put_event(engine_batch(e), &row);

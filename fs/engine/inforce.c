@@ -1,6 +1,7 @@
 /* What is in force: how a reading of the repo becomes nodes and node roles.
  *
- * The unit is the deployment with all it refers to. A reading in which it is right replaces what was in force; one with a mistake leaves it and says so. */
+ * The unit is the deployment with all it refers to. A reading in which it is right replaces what was in force; one with a mistake leaves it and says
+ * so. */
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -235,7 +236,7 @@ static void take_providers(struct engine *e, struct desired *d)
 		take_provider(e, p ? p : provider_object_new(e, d->providers[i]->name), d, d->providers[i]);
 	}
 	struct provider_object *p, *tmp;
-	HASH_ITER(hh_name, e->m.providers_by_name, p, tmp) {
+	HASH_ITER (hh_name, e->m.providers_by_name, p, tmp) {
 		if (desired_provider(d, p->name))
 			continue;
 		str_replace(&p->problem, "its document is gone");
@@ -273,7 +274,7 @@ static void take_roles(struct engine *e, struct desired *d)
 		r->def = d->roles[i];
 	}
 	struct role_object *r, *tmp;
-	HASH_ITER(hh_name, e->m.roles_by_name, r, tmp) {
+	HASH_ITER (hh_name, e->m.roles_by_name, r, tmp) {
 		if (desired_role(d, r->name) || role_in_use(&e->m, r->name))
 			continue;
 		HASH_DELETE(hh_name, e->m.roles_by_name, r);
@@ -303,7 +304,7 @@ static void take_nodes(struct engine *e, struct desired *d)
 		}
 	}
 	struct node *n, *tmp;
-	HASH_ITER(hh_name, e->m.nodes_by_name, n, tmp) {
+	HASH_ITER (hh_name, e->m.nodes_by_name, n, tmp) {
 		if (!n->declared || desired_node(d, n->row.name))
 			continue;
 		n->def = NULL;
@@ -368,7 +369,7 @@ static void take_deployments(struct engine *e, struct desired *d, char *const *m
 	for (size_t i = 0; i < d->n_deployments; i++)
 		take_deployment(e, d, d->deployments[i], manifests[i]);
 	struct deployment *dep, *tmp;
-	HASH_ITER(hh_name, e->m.deployments_by_name, dep, tmp) {
+	HASH_ITER (hh_name, e->m.deployments_by_name, dep, tmp) {
 		if (desired_deployment(d, dep->row.name))
 			continue;
 		if (!dep->n_nodes) {
@@ -428,7 +429,8 @@ void take_over_kept(struct engine *e, struct deployment *dep)
 		source_copy(&dep->src, &def->src);
 		put_in_force(e, dep, d, def);
 	} else {
-		log_msg(LOG_ERROR, "deployment %s: what was in force is no longer valid: %s", dep->row.name, def && def->problem ? def->problem : "not there");
+		log_msg(LOG_ERROR, "deployment %s: what was in force is no longer valid: %s", dep->row.name,
+		        def && def->problem ? def->problem : "not there");
 	}
 	desired_unref(d);
 }

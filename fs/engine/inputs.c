@@ -89,10 +89,11 @@ json_t *node_role_params(const struct node_role *nr, bool with_origin)
 	json_t *params = json_object();
 	for (size_t i = 0; i < r->n_params; i++) {
 		const char *origin = NULL;
-		const char *value = desired_param(d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], &origin);
+		const char *value = desired_param(
+		        d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], &origin);
 		json_t *v = param_json(&r->params[i], value);
-		json_object_set_new(params, r->params[i].name,
-			with_origin ? json_pack("{s:o, s:s}", "value", v, "origin", origin ? origin : "not set") : v);
+		json_object_set_new(
+		        params, r->params[i].name, with_origin ? json_pack("{s:o, s:s}", "value", v, "origin", origin ? origin : "not set") : v);
 	}
 	return params;
 }

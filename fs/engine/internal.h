@@ -13,35 +13,35 @@
 #include "fs/engine/plan.h"
 
 #define PRUNE_FIRST 4096    /* components and digests in memory before the first look for what can be forgotten */
-#define RUNS_KEPT 20       /* of each node role; older ones are pruned with their logs */
-#define BATCH_GATHER_MS 150  /* how long the first of a batch waits for others: ansible costs 0.3 s CPU a process, so company pays */
+#define RUNS_KEPT 20        /* of each node role; older ones are pruned with their logs */
+#define BATCH_GATHER_MS 150 /* how long the first of a batch waits for others: ansible costs 0.3 s CPU a process, so company pays */
 
 /* One for each role of a deployment: how many of its node roles, on wanted nodes that are not held, are in which condition. */
 enum { COUNT_TOTAL = 1, COUNT_PENDING = 2, COUNT_RUNNING = 4, COUNT_ERROR = 8, COUNT_DUE = 16, COUNT_ACTIVE = 32 };
 struct role_slot {
 	size_t total, pending, running, error, due;
-	struct digest **shared;       /* by group: the digest of node roles without inputs of their own; NULL: to be computed */
+	struct digest **shared; /* by group: the digest of node roles without inputs of their own; NULL: to be computed */
 	size_t n_shared;
-	struct output_part {          /* ROLE.KEY inputs made of this role's outputs */
+	struct output_part { /* ROLE.KEY inputs made of this role's outputs */
 		char *key;
 		struct part part;
 		bool fresh;
-	} *outputs;
+	} * outputs;
 	size_t n_outputs;
-	bool gathering;               /* a batch waits a moment for company */
-	uint64_t open_turn;           /* the turn in which what was gathered starts */
-	bool *dependants;             /* by role index: whose node roles wait for this role on all nodes (after, wants) */
+	bool gathering;     /* a batch waits a moment for company */
+	uint64_t open_turn; /* the turn in which what was gathered starts */
+	bool *dependants;   /* by role index: whose node roles wait for this role on all nodes (after, wants) */
 };
 
 /* An image of a provider, made ready once before the first create. */
 enum image_phase { IMAGE_UNKNOWN, IMAGE_PREPARING, IMAGE_READY, IMAGE_FAILED };
 struct image {
-	char *name;                   /* "" for the provider's default */
+	char *name; /* "" for the provider's default */
 	enum image_phase phase;
 	char *progress, *error;
 	int64_t retry_at;
 	int64_t attempts;
-	int64_t prepared_for;         /* how many nodes the provider was asked to have room for */
+	int64_t prepared_for; /* how many nodes the provider was asked to have room for */
 	struct image *next;
 };
 
@@ -54,7 +54,7 @@ struct node_op {
 	struct provider_call call;
 	struct contact contact;
 	struct target target;
-	char *strings[8];             /* what target and spec point to */
+	char *strings[8]; /* what target and spec point to */
 	size_t n_strings;
 	struct machine_spec spec;
 	struct settings settings;
@@ -78,12 +78,12 @@ struct run {
 	const struct def_role *def;
 	struct digest *digest;
 	json_t *params, *inputs;
-	json_t *shown;                /* inputs with the origin of each parameter, kept for who looks at the run later */
-	bool over;                    /* the runner is done with it */
+	json_t *shown; /* inputs with the origin of each parameter, kept for who looks at the run later */
+	bool over;     /* the runner is done with it */
 	char *strings[16];
 	size_t n_strings;
 	const char **output_keys;
-	char *approved;               /* as it began */
+	char *approved; /* as it began */
 	int64_t began;
 };
 
@@ -117,16 +117,16 @@ struct engine {
 
 	pthread_mutex_t inbox_lock;
 	struct post *inbox, **inbox_tail;
-	struct writer *writers;           /* documents open for writing through the mount; under inbox_lock */
+	struct writer *writers; /* documents open for writing through the mount; under inbox_lock */
 
 	struct store *store;
-	struct store_batch *batch;        /* of this turn */
-	struct effects effects;           /* of this turn: carried out when the batch is durable */
-	struct effects answers;           /* of this turn: carried out at its end, whatever the disk says */
+	struct store_batch *batch; /* of this turn */
+	struct effects effects;    /* of this turn: carried out when the batch is durable */
+	struct effects answers;    /* of this turn: carried out at its end, whatever the disk says */
 	uint64_t turn_number, ticks;
 	size_t prune_at;
-	size_t commits;                   /* batches on their way */
-	bool changed;                     /* something to publish */
+	size_t commits; /* batches on their way */
+	bool changed;   /* something to publish */
 	struct node **dirty_nodes;
 	size_t n_dirty_nodes, cap_dirty_nodes;
 	struct node_role **dirty_nrs;
@@ -134,7 +134,7 @@ struct engine {
 	struct deployment **dirty_deps;
 	size_t n_dirty_deps, cap_dirty_deps;
 
-	struct node_role **queue;         /* to be looked at by the annealer */
+	struct node_role **queue; /* to be looked at by the annealer */
 	size_t n_queue, cap_queue;
 	struct node **node_queue;
 	size_t n_node_queue, cap_node_queue;
@@ -145,10 +145,10 @@ struct engine {
 	struct content_store *content;
 	struct hash_cache *cache;
 	struct watch *watch;
-	struct job *jobs, **jobs_tail;    /* waiting */
-	struct job *job;                  /* at a worker */
-	bool rescan;                      /* something changed since the last reading began */
-	char *unread;                     /* why the last reading failed; NULL: it did not */
+	struct job *jobs, **jobs_tail; /* waiting */
+	struct job *job;               /* at a worker */
+	bool rescan;                   /* something changed since the last reading began */
+	char *unread;                  /* why the last reading failed; NULL: it did not */
 	int64_t changed_first, changed_last;
 
 	struct instance_host *instance_hosts;
@@ -158,7 +158,7 @@ struct engine {
 		const struct runner_ops *ops;
 		struct runner *instance;
 		char *error;
-	} *runners;
+	} * runners;
 	size_t n_runners;
 
 	int64_t next_id, next_run;
@@ -172,10 +172,12 @@ struct engine {
 /* engine.c */
 void engine_wrlock(struct engine *e);
 void engine_wrunlock(struct engine *e);
-void effect_add(struct engine *e, void (*fn)(struct engine *e, void *arg), void *arg); /* after the commit of this turn, without the lock; lock held or not */
-void answer_add(struct engine *e, void (*fn)(struct engine *e, void *arg), void *arg); /* at the end of this turn, without the lock; promises nothing durable */
+void effect_add(
+        struct engine *e, void (*fn)(struct engine *e, void *arg), void *arg); /* after the commit of this turn, without the lock; lock held or not */
+void answer_add(struct engine *e, void (*fn)(struct engine *e, void *arg),
+        void *arg); /* at the end of this turn, without the lock; promises nothing durable */
 struct store_batch *engine_batch(struct engine *e);
-void mark_node(struct engine *e, struct node *n);            /* its row changed */
+void mark_node(struct engine *e, struct node *n); /* its row changed */
 void mark_node_role(struct engine *e, struct node_role *nr);
 void mark_deployment(struct engine *e, struct deployment *d);
 void touch_deployment(struct engine *e, struct deployment *d); /* what is shown of it changed, not its row; NULL is fine */
@@ -189,8 +191,8 @@ void model_release(struct model *m);
 struct deployment *deployment_new(struct engine *e, const char *name, int64_t id);
 void deployment_remove(struct engine *e, struct deployment *d);
 struct node *node_new(struct engine *e, const char *name, int64_t id);
-void node_delete(struct engine *e, struct node *n);          /* with its node roles, rows too */
-void node_attach(struct node *n, struct deployment *d);      /* into d's list; NULL: out of its list */
+void node_delete(struct engine *e, struct node *n);     /* with its node roles, rows too */
+void node_attach(struct node *n, struct deployment *d); /* into d's list; NULL: out of its list */
 void deployment_sort_nodes(struct deployment *d);
 struct node_role *node_role_new(struct engine *e, struct node *n, const char *role, int64_t id);
 void node_role_remove(struct engine *e, struct node_role *nr);
@@ -204,35 +206,36 @@ void refuse(struct engine *e, enum object_kind kind, int64_t id, const char *who
 
 /* events.c: sentence events; any of d, n, nr may be NULL (what is given implies what is above it). Write lock held. */
 void event_add(struct engine *e, const struct deployment *d, const struct node *n, const struct node_role *nr, const char *who, const char *fmt, ...)
-	__attribute__((format(printf, 6, 7)));
+        __attribute__((format(printf, 6, 7)));
 
 /* load.c */
 int engine_load(struct engine *e, struct err **err);
 
 /* inforce.c */
-void take_over(struct engine *e, struct desired *d, char *const *manifests); /* a reading of the repo; manifests by index of d->deployments, NULL: none. Lock held */
-void take_over_kept(struct engine *e, struct deployment *d);                 /* at start: row.in_force -> def. Lock held */
-void deployment_refit(struct engine *e, struct deployment *d);               /* nodes and node roles as d->def wants them. Lock held */
+void take_over(struct engine *e, struct desired *d,
+        char *const *manifests);                             /* a reading of the repo; manifests by index of d->deployments, NULL: none. Lock held */
+void take_over_kept(struct engine *e, struct deployment *d); /* at start: row.in_force -> def. Lock held */
+void deployment_refit(struct engine *e, struct deployment *d); /* nodes and node roles as d->def wants them. Lock held */
 const struct def_node *node_definition(const struct node *n);
 
 /* jobs.c: reading the repo and storing into it */
 int jobs_open(struct engine *e, struct err **err);
 void jobs_close(struct engine *e);
-void job_read(struct engine *e, void (*done)(void *arg), void *arg);          /* a reading soon, then done (may be NULL) */
+void job_read(struct engine *e, void (*done)(void *arg), void *arg); /* a reading soon, then done (may be NULL) */
 void job_store(struct engine *e, struct write_request *w, const char *path);
-char *write_who(const struct write_request *w); /* "root (bash 4711)"; write.c */
+char *write_who(const struct write_request *w);                                       /* "root (bash 4711)"; write.c */
 void write_reply(struct engine *e, struct write_request *w, int rc, struct err *err); /* after the commit; takes err. Lock held */
-int read_now(struct engine *e, struct err **err);                             /* at start, on the calling thread */
+int read_now(struct engine *e, struct err **err);                                     /* at start, on the calling thread */
 
 /* digest.c */
 struct digest *digest_ref(struct digest *d);
 void digest_unref(struct digest *d);
-void digest_refresh(struct engine *e, struct node_role *nr);                  /* computes nr->digest */
-void stale_deployment(struct engine *e, struct deployment *d);                /* everything of it */
-void stale_nodes_input(struct engine *e, struct deployment *d);               /* membership or an address changed */
+void digest_refresh(struct engine *e, struct node_role *nr);    /* computes nr->digest */
+void stale_deployment(struct engine *e, struct deployment *d);  /* everything of it */
+void stale_nodes_input(struct engine *e, struct deployment *d); /* membership or an address changed */
 void stale_facts(struct engine *e, struct node *n);
 void stale_outputs(struct engine *e, struct deployment *d, size_t role_index);
-void digest_keep(struct engine *e, const struct digest *d);                   /* into the store, for later plans */
+void digest_keep(struct engine *e, const struct digest *d); /* into the store, for later plans */
 const struct digest *digest_kept(const struct model *m, const char *hex);
 bool digest_approved(const struct node_role *nr);
 void digest_approve(struct node_role *nr);
@@ -249,20 +252,20 @@ json_t *node_role_params(const struct node_role *nr, bool with_origin); /* of a 
 
 /* anneal.c */
 void queue_node_role(struct engine *e, struct node_role *nr);
-void queue_node(struct engine *e, struct node *n);           /* its next step, and all its node roles */
+void queue_node(struct engine *e, struct node *n); /* its next step, and all its node roles */
 void queue_deployment(struct engine *e, struct deployment *d);
 void count_node_role(struct engine *e, struct node_role *nr); /* brings the counters up to date */
 void uncount_node_role(struct node_role *nr);
-void anneal(struct engine *e);                               /* what is queued. Lock held */
-bool node_role_succeeded(const struct node_role *nr);        /* its last run on this incarnation, whatever it ran with */
+void anneal(struct engine *e);                        /* what is queued. Lock held */
+bool node_role_succeeded(const struct node_role *nr); /* its last run on this incarnation, whatever it ran with */
 bool node_role_is_active(const struct node_role *nr);
-bool node_role_failed_for_good(const struct node_role *nr);  /* no retry will come by itself */
-const struct node_role *node_role_blocker(const struct node_role *nr); /* the first it waits for; NULL: none */
+bool node_role_failed_for_good(const struct node_role *nr);                /* no retry will come by itself */
+const struct node_role *node_role_blocker(const struct node_role *nr);     /* the first it waits for; NULL: none */
 bool deployment_frozen(const struct model *m, const struct deployment *d); /* paused, elsewhere, orphaned: nothing new starts */
-bool node_is_up(const struct node *n);                       /* ready for runs */
-bool group_is_down(const struct node *n);                    /* max-down forbids to touch one more */
+bool node_is_up(const struct node *n);                                     /* ready for runs */
+bool group_is_down(const struct node *n);                                  /* max-down forbids to touch one more */
 bool rebuild_must_wait(const struct node *n);
-void queue_limited(struct engine *e, struct node *n);       /* a limit of this node's deployment may have eased: whom it kept waiting looks again */
+void queue_limited(struct engine *e, struct node *n); /* a limit of this node's deployment may have eased: whom it kept waiting looks again */
 
 /* run.c */
 void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach); /* one role, one runner. Lock held */
@@ -271,7 +274,7 @@ void run_lost(struct engine *e, struct node_role *nr); /* a simulated run of a d
 char *run_dir(const struct engine *e, int64_t number);
 
 /* machine.c */
-void node_step(struct engine *e, struct node *n);            /* lock held */
+void node_step(struct engine *e, struct node *n); /* lock held */
 void node_op_cancel(struct engine *e, struct node *n);
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
 void instance_hosts_free(struct engine *e);

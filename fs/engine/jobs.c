@@ -1,7 +1,8 @@
 /* Readings of the repo and stores into it, on a worker, one at a time.
  *
- * When to read: 300 ms after the last change, while git holds no lock (5 s at most) and is in the middle of nothing; at once for who opens plan, wait or
- * problems. A store is a reading too: the document is edited in memory, everything is checked against everything with it, and only then is it written. */
+ * When to read: 300 ms after the last change, while git holds no lock (5 s at most) and is in the middle of nothing; at once for who opens plan, wait
+ * or problems. A store is a reading too: the document is edited in memory, everything is checked against everything with it, and only then is it
+ * written. */
 #include "fs/engine/internal.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -29,16 +30,16 @@ struct writer {
 struct job {
 	struct engine *e;
 	struct job *next;
-	struct write_request *write;  /* NULL: a reading */
-	char *path;                   /* document to store into, relative to the repo */
+	struct write_request *write; /* NULL: a reading */
+	char *path;                  /* document to store into, relative to the repo */
 	struct waiter *waiters;
 	/* what was known when it began */
 	struct strlist busy;
-	struct strlist sound;         /* deployments without mistakes */
+	struct strlist sound; /* deployments without mistakes */
 	struct {
 		char *name;
 		struct hash closure;
-	} *in_force;
+	} * in_force;
 	size_t n_in_force;
 	/* results */
 	int rc;
@@ -552,7 +553,7 @@ void jobs_close(struct engine *e)
 		watch_close(e->watch);
 	e->watch = NULL;
 	struct writer *w, *tmp;
-	HASH_ITER(hh, e->writers, w, tmp) {
+	HASH_ITER (hh, e->writers, w, tmp) {
 		HASH_DEL(e->writers, w);
 		free(w->path);
 		free(w);

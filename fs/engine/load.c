@@ -84,7 +84,8 @@ static void load_digests(struct engine *e, struct store_contents *c)
 		k->digest->parts = xcalloc(json_object_size(parts) + 1, sizeof *k->digest->parts);
 		const char *name;
 		json_t *hex;
-		json_object_foreach(parts, name, hex) {
+		json_object_foreach(parts, name, hex)
+		{
 			struct part *p = &k->digest->parts[k->digest->n_parts];
 			if (json_string_value(hex) && hash_from_hex(json_string_value(hex), &p->hash)) {
 				p->name = intern(e, name);
@@ -103,7 +104,8 @@ static void load_events(struct engine *e, struct store_contents *c)
 		return;
 	/* Sequence numbers go on; a gap in what was kept would be shown as empty events: take the unbroken tail. */
 	size_t first = c->n_events;
-	while (first > 0 && c->n_events - first < EVENTS_KEPT && c->events[first - 1].seq == c->events[c->n_events - 1].seq - (int64_t)(c->n_events - first))
+	while (first > 0 && c->n_events - first < EVENTS_KEPT &&
+	        c->events[first - 1].seq == c->events[c->n_events - 1].seq - (int64_t)(c->n_events - first))
 		first--;
 	m->first_seq = c->events[first].seq;
 	m->next_seq = c->events[c->n_events - 1].seq + 1;
@@ -141,7 +143,7 @@ int engine_load(struct engine *e, struct err **err)
 		store_del_intent(engine_batch(e), c.intents[i].id);
 	store_contents_release(&c);
 	struct deployment *d, *tmp;
-	HASH_ITER(hh_name, e->m.deployments_by_name, d, tmp)
+	HASH_ITER (hh_name, e->m.deployments_by_name, d, tmp)
 		take_over_kept(e, d);
 	return 0;
 }

@@ -6,7 +6,7 @@
 #define CALL_TIMEOUT_MS (15 * 60 * 1000) /* an image may have to be built first */
 #define ABANDON_MS (30 * 1000)           /* how long a cancelled call may take to end */
 #define BOOT_TIMEOUT_MS (180 * 1000)
-#define DECLARED_TIMEOUT_MS (45 * 1000)  /* a machine that is said to run answers soon or not at all */
+#define DECLARED_TIMEOUT_MS (45 * 1000) /* a machine that is said to run answers soon or not at all */
 #define CREATE_ATTEMPTS 3
 #define RETRY_FIRST_MS 2000
 #define RETRY_MAX_MS (60 * 1000)
@@ -57,7 +57,8 @@ bool node_step_approved(const struct node *n)
 	if (!d)
 		return n->row.wish_release || n->row.wish_forget;
 	if (!n->wanted)
-		return n->row.phase == NODE_PLANNED || n->row.wish_release || n->row.wish_forget || d->row.destroying || (n->row.approved && !strcmp(n->row.approved, "release"));
+		return n->row.phase == NODE_PLANNED || n->row.wish_release || n->row.wish_forget || d->row.destroying ||
+		       (n->row.approved && !strcmp(n->row.approved, "release"));
 	if (node_needs_rebuild(n))
 		return approved_is(n, "rebuild");
 	if (n->row.phase == NODE_PLANNED)
@@ -474,7 +475,8 @@ static void create_done(struct provider_call *call, int rc, const struct err *er
 			n->row.wish_rebuild = false;
 			n->rebuilding = false;
 			n->off = n->gone = n->unreachable = false;
-			event_add(e, NULL, n, NULL, NULL, "created %s at %s", n->row.machine ? n->row.machine : "", n->row.address ? n->row.address : "no address");
+			event_add(e, NULL, n, NULL, NULL, "created %s at %s", n->row.machine ? n->row.machine : "",
+			        n->row.address ? n->row.address : "no address");
 			node_phase(e, n, NODE_BOOTING);
 			stale_nodes_input(e, n->deployment);
 			for (size_t i = 0; i < n->n_roles; i++)
@@ -511,14 +513,14 @@ static void create_start(struct engine *e, struct node *n)
 	if (def)
 		settings_copy(&op->settings, &def->settings);
 	op->spec = (struct machine_spec){
-		.node_id = (uint64_t)n->row.id,
-		.incarnation = (uint32_t)n->row.incarnation,
-		.intent = op->intent,
-		.name = op_string(op, n->row.name),
-		.image = op_string(op, node_image(n)),
-		.cpus = n->group ? n->group->cpus : 0,
-		.memory_bytes = n->group ? n->group->memory_bytes : 0,
-		.node = &op->settings,
+	        .node_id = (uint64_t)n->row.id,
+	        .incarnation = (uint32_t)n->row.incarnation,
+	        .intent = op->intent,
+	        .name = op_string(op, n->row.name),
+	        .image = op_string(op, node_image(n)),
+	        .cpus = n->group ? n->group->cpus : 0,
+	        .memory_bytes = n->group ? n->group->memory_bytes : 0,
+	        .node = &op->settings,
 	};
 	op->call.done = create_done;
 	op->call.progress = on_progress;
@@ -584,14 +586,14 @@ static void contact_submit(struct engine *e, void *arg)
 void node_target(const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg, const char *access_key)
 {
 	*t = (struct target){
-		.node_id = (uint64_t)n->row.id,
-		.incarnation = (uint32_t)n->row.incarnation,
-		.name = keep(arg, n->row.name),
-		.address = keep(arg, n->row.address),
-		.port = n->row.port ? (int)n->row.port : 22,
-		.user = keep(arg, n->row.user ? n->row.user : "root"),
-		.key = keep(arg, n->row.key ? n->row.key : access_key),
-		.host_key = keep(arg, n->row.host_key),
+	        .node_id = (uint64_t)n->row.id,
+	        .incarnation = (uint32_t)n->row.incarnation,
+	        .name = keep(arg, n->row.name),
+	        .address = keep(arg, n->row.address),
+	        .port = n->row.port ? (int)n->row.port : 22,
+	        .user = keep(arg, n->row.user ? n->row.user : "root"),
+	        .key = keep(arg, n->row.key ? n->row.key : access_key),
+	        .host_key = keep(arg, n->row.host_key),
 	};
 }
 
@@ -620,7 +622,8 @@ static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
 
 static void node_reset(struct engine *e, struct node *n)
 {
-	char **gone[] = {&n->row.machine, &n->row.address, &n->row.host_key, &n->row.image, &n->row.spec, &n->row.facts, &n->row.error, &n->row.user, &n->row.key, NULL};
+	char **gone[] = {&n->row.machine, &n->row.address, &n->row.host_key, &n->row.image, &n->row.spec, &n->row.facts, &n->row.error, &n->row.user,
+	        &n->row.key, NULL};
 	for (size_t i = 0; gone[i]; i++)
 		str_replace(gone[i], NULL);
 	n->row.attempts = 0;

@@ -16,19 +16,19 @@ void model_init(struct model *m)
 
 /* ---- lookups ---- */
 
-#define FINDERS(type, fn, table)                                                   \
-	struct type *fn(const struct model *m, const char *name)                   \
-	{                                                                          \
-		struct type *found = NULL;                                         \
-		if (name)                                                          \
-			HASH_FIND(hh_name, m->table##_by_name, name, strlen(name), found); \
-		return found;                                                      \
-	}                                                                          \
-	struct type *fn##_id(const struct model *m, int64_t id)                    \
-	{                                                                          \
-		struct type *found = NULL;                                         \
-		HASH_FIND(hh_id, m->table##_by_id, &id, sizeof id, found);         \
-		return found;                                                      \
+#define FINDERS(type, fn, table)                                                                                                                     \
+	struct type *fn(const struct model *m, const char *name)                                                                                     \
+	{                                                                                                                                            \
+		struct type *found = NULL;                                                                                                           \
+		if (name)                                                                                                                            \
+			HASH_FIND(hh_name, m->table##_by_name, name, strlen(name), found);                                                           \
+		return found;                                                                                                                        \
+	}                                                                                                                                            \
+	struct type *fn##_id(const struct model *m, int64_t id)                                                                                      \
+	{                                                                                                                                            \
+		struct type *found = NULL;                                                                                                           \
+		HASH_FIND(hh_id, m->table##_by_id, &id, sizeof id, found);                                                                           \
+		return found;                                                                                                                        \
 	}
 FINDERS(deployment, model_deployment, deployments)
 FINDERS(node, model_node, nodes)
@@ -305,25 +305,25 @@ void refuse(struct engine *e, enum object_kind kind, int64_t id, const char *who
 void model_release(struct model *m)
 {
 	struct node_role *nr, *nr_tmp;
-	HASH_ITER(hh_id, m->node_roles_by_id, nr, nr_tmp) {
+	HASH_ITER (hh_id, m->node_roles_by_id, nr, nr_tmp) {
 		HASH_DELETE(hh_id, m->node_roles_by_id, nr);
 		node_role_free(nr);
 	}
 	struct node *n, *n_tmp;
 	HASH_CLEAR(hh_id, m->nodes_by_id);
-	HASH_ITER(hh_name, m->nodes_by_name, n, n_tmp) {
+	HASH_ITER (hh_name, m->nodes_by_name, n, n_tmp) {
 		HASH_DELETE(hh_name, m->nodes_by_name, n);
 		node_free(n);
 	}
 	struct deployment *d, *d_tmp;
 	HASH_CLEAR(hh_id, m->deployments_by_id);
-	HASH_ITER(hh_name, m->deployments_by_name, d, d_tmp) {
+	HASH_ITER (hh_name, m->deployments_by_name, d, d_tmp) {
 		HASH_DELETE(hh_name, m->deployments_by_name, d);
 		deployment_free(d);
 	}
 	struct provider_object *p, *p_tmp;
 	HASH_CLEAR(hh_id, m->providers_by_id);
-	HASH_ITER(hh_name, m->providers_by_name, p, p_tmp) {
+	HASH_ITER (hh_name, m->providers_by_name, p, p_tmp) {
 		HASH_DELETE(hh_name, m->providers_by_name, p);
 		for (struct image *i = p->images, *next; i; i = next) {
 			next = i->next;
@@ -344,7 +344,7 @@ void model_release(struct model *m)
 	}
 	struct role_object *r, *r_tmp;
 	HASH_CLEAR(hh_id, m->roles_by_id);
-	HASH_ITER(hh_name, m->roles_by_name, r, r_tmp) {
+	HASH_ITER (hh_name, m->roles_by_name, r, r_tmp) {
 		HASH_DELETE(hh_name, m->roles_by_name, r);
 		desired_unref(r->def_owner);
 		def_source_release(&r->src);
@@ -352,19 +352,19 @@ void model_release(struct model *m)
 		free(r);
 	}
 	struct hash_component *c, *c_tmp;
-	HASH_ITER(hh, m->components, c, c_tmp) {
+	HASH_ITER (hh, m->components, c, c_tmp) {
 		HASH_DELETE(hh, m->components, c);
 		free(c->text);
 		free(c);
 	}
 	struct kept_digest *k, *k_tmp;
-	HASH_ITER(hh, m->digests, k, k_tmp) {
+	HASH_ITER (hh, m->digests, k, k_tmp) {
 		HASH_DELETE(hh, m->digests, k);
 		digest_unref(k->digest);
 		free(k);
 	}
 	struct refusal *f, *f_tmp;
-	HASH_ITER(hh, m->refusals, f, f_tmp) {
+	HASH_ITER (hh, m->refusals, f, f_tmp) {
 		HASH_DELETE(hh, m->refusals, f);
 		free(f->who);
 		free(f->file);
@@ -372,7 +372,7 @@ void model_release(struct model *m)
 		free(f);
 	}
 	struct interned *w, *w_tmp;
-	HASH_ITER(hh, m->names, w, w_tmp) {
+	HASH_ITER (hh, m->names, w, w_tmp) {
 		HASH_DELETE(hh, m->names, w);
 		free(w->name);
 		free(w);

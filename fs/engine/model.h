@@ -1,6 +1,6 @@
-/* The engine's objects: a desired object, its observed row, its machine. Guarded by the model's one lock: written only by the engine's thread under the
- * write lock, read by anybody under the read lock. Pointers are good only while the lock is held (the engine's own thread may keep them until it removes
- * the object). The lock is never held while calling libfuse, SQLite, a plug-in or the file system. */
+/* The engine's objects: a desired object, its observed row, its machine. Guarded by the model's one lock: written only by the engine's thread under
+ * the write lock, read by anybody under the read lock. Pointers are good only while the lock is held (the engine's own thread may keep them until it
+ * removes the object). The lock is never held while calling libfuse, SQLite, a plug-in or the file system. */
 #ifndef REBARFS_MODEL_H
 #define REBARFS_MODEL_H
 
@@ -32,7 +32,7 @@ struct output {
 
 /* What a digest is made of. Shared by all node roles with the same inputs; counted. */
 struct part {
-	const char *name;        /* "content", "runner", "quorum", "nodes", "facts.memory", "base.version"; interned */
+	const char *name; /* "content", "runner", "quorum", "nodes", "facts.memory", "base.version"; interned */
 	struct hash hash;
 };
 struct digest {
@@ -40,36 +40,36 @@ struct digest {
 	struct hash hash;
 	struct part *parts;
 	size_t n_parts;
-	bool complete;           /* every part known */
-	char *missing;           /* not complete: "base on n1", the first input that is not known yet */
+	bool complete; /* every part known */
+	char *missing; /* not complete: "base on n1", the first input that is not known yet */
 };
 
 struct node_role {
 	struct row_node_role row;
 	struct node *node;
-	const struct def_role *def;  /* in force; NULL: no longer wanted */
-	size_t role_index;           /* in the deployment's roles */
-	struct digest *digest;       /* what it should have; NULL: not yet computed */
-	struct output *outputs;      /* of the last successful run */
+	const struct def_role *def; /* in force; NULL: no longer wanted */
+	size_t role_index;          /* in the deployment's roles */
+	struct digest *digest;      /* what it should have; NULL: not yet computed */
+	struct output *outputs;     /* of the last successful run */
 	size_t n_outputs;
-	struct run_summary *runs;    /* the last ones kept, oldest first */
+	struct run_summary *runs; /* the last ones kept, oldest first */
 	size_t n_runs;
-	bool running;                /* a run is under way (intent committed or further) */
-	bool unapproved;             /* due, and nobody approved it (manual) */
-	bool due;                    /* should run: digest or incarnation differ from the last success */
-	int64_t retry_at;            /* monotonic ms; 0: no retry is waiting */
-	bool unattended;             /* its last run's end is not known (node unreachable, daemon restarted): to be found again under its number */
-	bool changing;               /* the run under way is not the first on this machine: max-down counts it */
-	bool again;                  /* the run before was cut short: everything is to be done again */
-	bool cancelling;             /* somebody said cancel while it runs */
-	char *cancelled_by;          /* sentence: who */
+	bool running;       /* a run is under way (intent committed or further) */
+	bool unapproved;    /* due, and nobody approved it (manual) */
+	bool due;           /* should run: digest or incarnation differ from the last success */
+	int64_t retry_at;   /* monotonic ms; 0: no retry is waiting */
+	bool unattended;    /* its last run's end is not known (node unreachable, daemon restarted): to be found again under its number */
+	bool changing;      /* the run under way is not the first on this machine: max-down counts it */
+	bool again;         /* the run before was cut short: everything is to be done again */
+	bool cancelling;    /* somebody said cancel while it runs */
+	char *cancelled_by; /* sentence: who */
 	/* The engine's own. */
-	unsigned counted;            /* what of it stands in the slot's counters: bits COUNT_* */
-	bool stale;                  /* digest to be computed anew */
-	bool queued, dirty;          /* stands in the anneal queue; its row is to be stored */
-	bool waits_for_slot;         /* stands in its provider's queue: max-parallel */
-	const char *waits_for;       /* static words for why it does not start though it could: "serial", "max-down"; NULL */
-	struct run *run;             /* while a run is at a runner */
+	unsigned counted;      /* what of it stands in the slot's counters: bits COUNT_* */
+	bool stale;            /* digest to be computed anew */
+	bool queued, dirty;    /* stands in the anneal queue; its row is to be stored */
+	bool waits_for_slot;   /* stands in its provider's queue: max-parallel */
+	const char *waits_for; /* static words for why it does not start though it could: "serial", "max-down"; NULL */
+	struct run *run;       /* while a run is at a runner */
 	UT_hash_handle hh_id;
 };
 
@@ -89,18 +89,18 @@ struct node {
 	int64_t retry_at;                 /* monotonic ms */
 	struct node_role **roles;         /* in dependency order */
 	size_t n_roles, cap_roles;
-	struct node_role *running;        /* one run at a time per node */
-	char *spec_now;                   /* hex: what it would be created from today */
+	struct node_role *running; /* one run at a time per node */
+	char *spec_now;            /* hex: what it would be created from today */
 	/* The engine's own. */
-	struct node_op *op;               /* the provider call or contact under way */
+	struct node_op *op; /* the provider call or contact under way */
 	bool queued, dirty;
-	bool adopt;                       /* the next contact takes it over from whoever owned it */
-	bool cancel_op;                   /* the operation under way is to be stopped */
-	bool contacted;                   /* ownership was checked since this daemon started: nothing runs before that */
-	bool rebuilding;                  /* its machine is being destroyed to be made anew */
-	bool waits_for_slot;              /* stands in its provider's queue: max-parallel */
-	const char *waits_for;            /* static words for why its step does not start: "a free slot of provider"; NULL */
-	int64_t number;                   /* of a counted node in its group */
+	bool adopt;            /* the next contact takes it over from whoever owned it */
+	bool cancel_op;        /* the operation under way is to be stopped */
+	bool contacted;        /* ownership was checked since this daemon started: nothing runs before that */
+	bool rebuilding;       /* its machine is being destroyed to be made anew */
+	bool waits_for_slot;   /* stands in its provider's queue: max-parallel */
+	const char *waits_for; /* static words for why its step does not start: "a free slot of provider"; NULL */
+	int64_t number;        /* of a counted node in its group */
 	UT_hash_handle hh_id, hh_name;
 };
 
@@ -115,12 +115,12 @@ struct deployment {
 	struct def_source src;            /* path and owner of the document, for owner and mode in the mount (hash unused) */
 	struct node **nodes;              /* by group, then number/name */
 	size_t n_nodes, cap_nodes;
-	uint64_t generation;              /* grows with every change of it or of its nodes: what is rendered from it is good for one */
+	uint64_t generation; /* grows with every change of it or of its nodes: what is rendered from it is good for one */
 	size_t n_active, n_due, n_running, n_error, n_total; /* node roles on wanted nodes, kept up to date by the engine */
 	/* The engine's own. */
-	struct role_slot *slots;          /* one for each of def->roles */
-	struct part *nodes_part;          /* the `nodes` input; NULL: not known or stale */
-	char *nodes_missing;              /* why it is not known */
+	struct role_slot *slots; /* one for each of def->roles */
+	struct part *nodes_part; /* the `nodes` input; NULL: not known or stale */
+	char *nodes_missing;     /* why it is not known */
 	bool nodes_fresh;
 	bool dirty;
 	UT_hash_handle hh_name, hh_id;
@@ -130,19 +130,19 @@ struct deployment {
 struct provider_object {
 	int64_t id;
 	char *name;
-	const struct provider_ops *ops;   /* NULL: unknown type */
-	struct provider *instance;        /* NULL: could not be opened */
-	const struct def_provider *def;   /* in force */
+	const struct provider_ops *ops; /* NULL: unknown type */
+	struct provider *instance;      /* NULL: could not be opened */
+	const struct def_provider *def; /* in force */
 	struct desired *def_owner;
 	struct def_source src;
-	char *error;                      /* sentence; NULL: fine */
-	char *problem;                    /* mistake in the document on disk */
-	char *capacity;                   /* its sentence about room, asked for now and then */
-	size_t calls;                     /* machine calls under way, against max-parallel */
-	size_t runs;                      /* node roles running on its nodes, against max-parallel */
+	char *error;    /* sentence; NULL: fine */
+	char *problem;  /* mistake in the document on disk */
+	char *capacity; /* its sentence about room, asked for now and then */
+	size_t calls;   /* machine calls under way, against max-parallel */
+	size_t runs;    /* node roles running on its nodes, against max-parallel */
 	/* The engine's own. */
-	struct image *images;             /* which are ready, being made, failed */
-	int64_t *waiting;                 /* ids of nodes and node roles that wait for a free slot, in order */
+	struct image *images; /* which are ready, being made, failed */
+	int64_t *waiting;     /* ids of nodes and node roles that wait for a free slot, in order */
 	size_t n_waiting, cap_waiting;
 	bool opening, listed, listing;
 	struct settings opened_with;
@@ -151,7 +151,7 @@ struct provider_object {
 struct role_object {
 	int64_t id;
 	char *name;
-	const struct def_role *def;       /* as it lies in the repo (valid or not), or as in force somewhere */
+	const struct def_role *def; /* as it lies in the repo (valid or not), or as in force somewhere */
 	struct desired *def_owner;
 	struct def_source src;
 	UT_hash_handle hh_name, hh_id;
@@ -163,8 +163,8 @@ struct event {
 };
 #define EVENTS_KEPT 10000
 
-struct refusal { /* of the last refused write in a directory */
-	int64_t object[2];                /* kind, id */
+struct refusal {           /* of the last refused write in a directory */
+	int64_t object[2]; /* kind, id */
 	int64_t at;
 	char *who, *file, *why;
 	UT_hash_handle hh;
@@ -172,24 +172,24 @@ struct refusal { /* of the last refused write in a directory */
 
 struct model {
 	pthread_rwlock_t lock;
-	uint64_t generation;              /* grows with every publication */
+	uint64_t generation; /* grows with every publication */
 	/* By name and by id. Ids are unique over all kinds. */
 	struct deployment *deployments_by_name, *deployments_by_id;
 	struct node *nodes_by_name, *nodes_by_id;
 	struct node_role *node_roles_by_id;
 	struct provider_object *providers_by_name, *providers_by_id;
 	struct role_object *roles_by_name, *roles_by_id;
-	struct desired *desired;          /* the last reading of the repo: for problems */
-	struct event *events;             /* ring: seq s stands at s % EVENTS_KEPT */
-	int64_t first_seq, next_seq;      /* [first, next) are there */
+	struct desired *desired;           /* the last reading of the repo: for problems */
+	struct event *events;              /* ring: seq s stands at s % EVENTS_KEPT */
+	int64_t first_seq, next_seq;       /* [first, next) are there */
 	struct hash_component *components; /* hash -> text, for "3 -> 5" */
 	struct kept_digest *digests;       /* what the digests of past runs are made of */
 	struct refusal *refusals;
-	struct interned *names;            /* of components: few, kept for ever, so that digests may point at them */
+	struct interned *names; /* of components: few, kept for ever, so that digests may point at them */
 	bool paused;
-	char *trouble;                    /* why nothing can be stored now; NULL */
+	char *trouble;                                     /* why nothing can be stored now; NULL */
 	const char *state_dir, *repo, *mountpoint, *owner; /* do not change */
-	int64_t started;                  /* when this daemon started */
+	int64_t started;                                   /* when this daemon started */
 };
 struct interned {
 	char *name;
@@ -203,8 +203,8 @@ struct kept_digest {
 };
 struct hash_component {
 	struct hash hash;
-	char *text;                       /* NULL: too long to show */
-	bool live;                        /* while it is found out what can be forgotten */
+	char *text; /* NULL: too long to show */
+	bool live;  /* while it is found out what can be forgotten */
 	UT_hash_handle hh;
 };
 
@@ -241,18 +241,17 @@ void deployment_why(const struct model *m, const struct deployment *d, struct bu
 /* What failed, one "PATH: sentence" a line (PATH in the mount: "nodes/n1/roles/etcd"); nothing when nothing did. */
 void deployment_error(const struct model *m, const struct deployment *d, struct buf *out);
 /* ready, degraded... of a provider or role: one word and a sentence. */
-const char *provider_state_name(const struct provider_object *p);  /* "ready", "error", "invalid" */
+const char *provider_state_name(const struct provider_object *p); /* "ready", "error", "invalid" */
 void provider_why(const struct provider_object *p, struct buf *out);
-const char *role_state_name(const struct role_object *r);          /* "ready", "invalid" */
+const char *role_state_name(const struct role_object *r); /* "ready", "invalid" */
 void role_why(const struct role_object *r, struct buf *out);
 
-/* Has the deployment come to rest? settled: nothing runs or will start by itself (a retry's timer counts as will). reached: desired is reached, held nodes
- * aside. last (may be NULL): once settled, the last line of `wait`, a sentence
- * about what is missing or waits for a person. */
+/* Has the deployment come to rest? settled: nothing runs or will start by itself (a retry's timer counts as will). reached: desired is reached, held
+ * nodes aside. last (may be NULL): once settled, the last line of `wait`, a sentence about what is missing or waits for a person. */
 void deployment_rest(const struct model *m, const struct deployment *d, bool *ret_settled, bool *ret_reached, struct buf *last);
 
-/* Inputs of a node role as documented (fs/engine/inputs.c). with_origin: each parameter as {"value", "origin"}, for inputs.json in the mount; without: what a
- * run gets. NULL while something it wants is not known. New reference. */
+/* Inputs of a node role as documented (fs/engine/inputs.c). with_origin: each parameter as {"value", "origin"}, for inputs.json in the mount;
+ * without: what a run gets. NULL while something it wants is not known. New reference. */
 json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool with_origin);
 
 #endif

@@ -37,9 +37,9 @@ static void plan_node(struct plan *p, const struct deployment *d, const struct n
 			return;
 		l = line_add(p, PLAN_RELEASE, n, NULL);
 		l->confirm = !d->row.destroying;
-		l->detail = d->row.destroying        ? xstrdup("destroy was told")
-			: n->row.group && d->def && def_group_find(d->def, n->row.group) ? xasprintf("surplus of group %s", n->row.group)
-						       : xstrdup("no longer described");
+		l->detail = d->row.destroying                                                ? xstrdup("destroy was told")
+		            : n->row.group && d->def && def_group_find(d->def, n->row.group) ? xasprintf("surplus of group %s", n->row.group)
+		                                                                             : xstrdup("no longer described");
 		if (n->row.is_protected) {
 			char *more = xasprintf("%s; protected: 'unprotect' it first", l->detail);
 			free(l->detail);
@@ -134,7 +134,8 @@ static bool is_table(const char *name)
 	return !strcmp(name, "nodes") || (strchr(name, '.') && strncmp(name, "facts.", 6));
 }
 
-static void part_diff(const struct model *m, struct buf *out, const struct node_role *nr, const char *name, const struct part *from, const struct part *to)
+static void part_diff(
+        const struct model *m, struct buf *out, const struct node_role *nr, const char *name, const struct part *from, const struct part *to)
 {
 	if (out->len)
 		buf_adds(out, ", ");
@@ -212,7 +213,8 @@ static char *run_detail(const struct model *m, const struct node_role *nr)
 			if (!part_find(nr->digest, was->parts[i].name))
 				part_diff(m, &b, nr, was->parts[i].name, &was->parts[i], NULL);
 		if (!b.len && nr->row.last_result != RUN_OK && nr->row.last_result >= 0)
-			buf_addf(&b, "run %lld %s%s%s", (long long)nr->row.last_run, run_result_name((enum run_result)nr->row.last_result), nr->row.error ? ": " : "", nr->row.error ? nr->row.error : "");
+			buf_addf(&b, "run %lld %s%s%s", (long long)nr->row.last_run, run_result_name((enum run_result)nr->row.last_result),
+			        nr->row.error ? ": " : "", nr->row.error ? nr->row.error : "");
 		if (!b.len)
 			buf_adds(&b, "again");
 	}
@@ -377,8 +379,9 @@ void plan_json(const struct plan *p, const struct deployment *d, struct buf *out
 	for (size_t i = 0; i < p->n_lines; i++) {
 		const struct plan_line *l = &p->lines[i];
 		const char *object = strchr(l->object, ' ');
-		json_array_append_new(lines, json_pack("{s:s, s:s, s:s, s:b, s:b, s:s?}", "op", op_name(l->op), "object", object + strspn(object, " "), "because", l->detail,
-			"confirm", l->confirm, "approved", l->approved, "target", l->target));
+		json_array_append_new(
+		        lines, json_pack("{s:s, s:s, s:s, s:b, s:b, s:s?}", "op", op_name(l->op), "object", object + strspn(object, " "), "because",
+		                       l->detail, "confirm", l->confirm, "approved", l->approved, "target", l->target));
 	}
 	json_t *all = json_pack("{s:s, s:s, s:o}", "deployment", d->row.name, "id", p->id, "lines", lines);
 	char *text = json_dumps(all, JSON_INDENT(2));

@@ -8,17 +8,17 @@
 enum plan_op { PLAN_CREATE = '+', PLAN_CHANGE = '~', PLAN_REBUILD = '!', PLAN_RELEASE = '-', PLAN_DROP = 'x' };
 struct plan_line {
 	enum plan_op op;
-	int64_t node_id, node_role_id;  /* node_role_id 0: the line is about the node */
-	char *object;                   /* "node etcd-db-4", "run  etcd on etcd-db-1" */
-	char *detail;                   /* "container debian-12, 1 cpu, 512M"; "quorum 3 -> 5"; "known after base on etcd-db-4" */
-	bool confirm;                   /* approved only by apply ID */
+	int64_t node_id, node_role_id; /* node_role_id 0: the line is about the node */
+	char *object;                  /* "node etcd-db-4", "run  etcd on etcd-db-1" */
+	char *detail;                  /* "container debian-12, 1 cpu, 512M"; "quorum 3 -> 5"; "known after base on etcd-db-4" */
+	bool confirm;                  /* approved only by apply ID */
 	bool approved;
-	size_t order;                   /* as found: by group, number, role */
-	char *target;                   /* what is approved with it: spec or digest, hex; NULL: known after */
+	size_t order; /* as found: by group, number, role */
+	char *target; /* what is approved with it: spec or digest, hex; NULL: known after */
 };
 struct plan {
-	char id[9];                     /* hash of the lines not yet approved: 8 hex digits; "-" when there is none */
-	struct plan_line *lines;        /* creations, runs, rebuilds, releases */
+	char id[9];              /* hash of the lines not yet approved: 8 hex digits; "-" when there is none */
+	struct plan_line *lines; /* creations, runs, rebuilds, releases */
 	size_t n_lines, cap_lines;
 	size_t n_create, n_run, n_rebuild, n_release, n_confirm;
 };

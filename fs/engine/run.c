@@ -61,7 +61,8 @@ static void outputs_take(struct engine *e, struct node_role *nr, json_t *outputs
 	nr->outputs = xreallocarray(nr->outputs, json_object_size(outputs) + 1, sizeof *nr->outputs);
 	const char *key;
 	json_t *value;
-	json_object_foreach(outputs, key, value) {
+	json_object_foreach(outputs, key, value)
+	{
 		nr->outputs[nr->n_outputs++] = (struct output){xstrdup(key), xstrdup(json_string_value(value) ? json_string_value(value) : "")};
 	}
 	qsort(nr->outputs, nr->n_outputs, sizeof *nr->outputs, output_cmp);
@@ -85,19 +86,19 @@ static struct run_summary *summary_of(struct node_role *nr, int64_t number)
 static void run_record(struct engine *e, struct node_role *nr, const struct run_summary *s)
 {
 	struct row_run row = {
-		.number = s->number,
-		.node_role_id = nr->row.id,
-		.node_id = nr->row.node_id,
-		.incarnation = nr->row.last_incarnation,
-		.role = nr->row.role,
-		.digest = s->digest,
-		.result = s->result,
-		.exit_status = s->exit_status,
-		.why = s->why,
-		.started = s->started,
-		.took_ms = s->took_ms,
-		.attempt = nr->row.attempts + 1,
-		.commit = nr->node->deployment ? nr->node->deployment->row.commit : NULL,
+	        .number = s->number,
+	        .node_role_id = nr->row.id,
+	        .node_id = nr->row.node_id,
+	        .incarnation = nr->row.last_incarnation,
+	        .role = nr->row.role,
+	        .digest = s->digest,
+	        .result = s->result,
+	        .exit_status = s->exit_status,
+	        .why = s->why,
+	        .started = s->started,
+	        .took_ms = s->took_ms,
+	        .attempt = nr->row.attempts + 1,
+	        .commit = nr->node->deployment ? nr->node->deployment->row.commit : NULL,
 	};
 	store_put_run(engine_batch(e), &row);
 }
@@ -336,8 +337,15 @@ static void simulated_done(struct simulated_run *sim, int exit_status, const cha
 		for (size_t i = 0; r->output_keys[i]; i++)
 			json_object_set_new(outputs, r->output_keys[i], json_string(values && values[i] ? values[i] : ""));
 	}
-	enum run_result result = exit_status == 0 ? RUN_OK : exit_status == -ETIMEDOUT ? RUN_TIMED_OUT : exit_status == -ECANCELED ? RUN_CANCELLED : RUN_FAILED;
-	run_ended(r, &(struct run_done){.result = result, .exit_status = exit_status < 0 ? -1 : exit_status, .why = why, .outputs = outputs, .took_ms = now_ms() - r->began});
+	enum run_result result = exit_status == 0            ? RUN_OK
+	                         : exit_status == -ETIMEDOUT ? RUN_TIMED_OUT
+	                         : exit_status == -ECANCELED ? RUN_CANCELLED
+	                                                     : RUN_FAILED;
+	run_ended(r, &(struct run_done){.result = result,
+	                     .exit_status = exit_status < 0 ? -1 : exit_status,
+	                     .why = why,
+	                     .outputs = outputs,
+	                     .took_ms = now_ms() - r->began});
 	json_decref(outputs);
 }
 
@@ -399,14 +407,14 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 		for (size_t i = 0; i < nr->def->n_outputs; i++)
 			r->output_keys[i] = nr->def->outputs[i].name;
 		r->simulated = (struct simulated_run){
-			.node_id = (uint64_t)n->row.id,
-			.incarnation = (uint32_t)n->row.incarnation,
-			.number = nr->row.last_run,
-			.role = nr->def->name,
-			.outputs = r->output_keys,
-			.timeout_ms = nr->def->timeout_ms,
-			.done = simulated_done,
-			.data = r,
+		        .node_id = (uint64_t)n->row.id,
+		        .incarnation = (uint32_t)n->row.incarnation,
+		        .number = nr->row.last_run,
+		        .role = nr->def->name,
+		        .outputs = r->output_keys,
+		        .timeout_ms = nr->def->timeout_ms,
+		        .done = simulated_done,
+		        .data = r,
 		};
 		return r;
 	}
@@ -423,18 +431,18 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 	}
 	r->strings[r->n_strings++] = xasprintf("%s on %s", nr->row.role, n->row.name);
 	r->item = (struct run_item){
-		.number = nr->row.last_run,
-		.target = &r->target,
-		.role = nr->def->name,
-		.node_role = r->strings[r->n_strings - 1],
-		.params = r->params,
-		.inputs = r->inputs,
-		.settings = &nr->def->settings,
-		.timeout_ms = nr->def->timeout_ms,
-		.attach_only = attach,
-		.again = nr->again,
-		.done = item_done,
-		.data = r,
+	        .number = nr->row.last_run,
+	        .target = &r->target,
+	        .role = nr->def->name,
+	        .node_role = r->strings[r->n_strings - 1],
+	        .params = r->params,
+	        .inputs = r->inputs,
+	        .settings = &nr->def->settings,
+	        .timeout_ms = nr->def->timeout_ms,
+	        .attach_only = attach,
+	        .again = nr->again,
+	        .done = item_done,
+	        .data = r,
 	};
 	r->item.content_hash = run_keep(r, hex);
 	r->strings[r->n_strings++] = content_path(e->content, &nr->def->content);
@@ -450,7 +458,8 @@ static void run_number(struct engine *e, struct node_role *nr)
 	hash_hex(&nr->digest->hash, hex);
 	/* What was cut in half may have lost notifications: the next run does everything again. */
 	nr->again = nr->row.last_result == RUN_INTERRUPTED || nr->row.last_result == RUN_TIMED_OUT || nr->row.last_result == RUN_CANCELLED;
-	if (nr->row.last_result == RUN_OK || !nr->row.last_digest || strcmp(nr->row.last_digest, hex) || nr->row.last_incarnation != nr->node->row.incarnation)
+	if (nr->row.last_result == RUN_OK || !nr->row.last_digest || strcmp(nr->row.last_digest, hex) ||
+	        nr->row.last_incarnation != nr->node->row.incarnation)
 		nr->row.attempts = 0;
 	nr->row.last_run = e->next_run++;
 	nr->row.last_result = -1;
@@ -460,7 +469,8 @@ static void run_number(struct engine *e, struct node_role *nr)
 	str_replace(&nr->row.last_digest, hex);
 	digest_keep(e, nr->digest);
 	nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
-	nr->runs[nr->n_runs++] = (struct run_summary){.number = nr->row.last_run, .started = nr->row.last_started, .result = -1, .exit_status = -1, .digest = xstrdup(hex)};
+	nr->runs[nr->n_runs++] = (struct run_summary){
+	        .number = nr->row.last_run, .started = nr->row.last_started, .result = -1, .exit_status = -1, .digest = xstrdup(hex)};
 	run_record(e, nr, &nr->runs[nr->n_runs - 1]);
 	event_add(e, NULL, NULL, nr, NULL, "running");
 }

@@ -10,7 +10,8 @@ static bool settings_same(const struct settings *a, const struct settings *b)
 	if (a->n != b->n)
 		return false;
 	for (size_t i = 0; i < a->n; i++)
-		if (strcmp(a->items[i].section, b->items[i].section) || strcmp(a->items[i].key, b->items[i].key) || strcmp(a->items[i].value, b->items[i].value))
+		if (strcmp(a->items[i].section, b->items[i].section) || strcmp(a->items[i].key, b->items[i].key) ||
+		        strcmp(a->items[i].value, b->items[i].value))
 			return false;
 	return true;
 }
@@ -27,7 +28,13 @@ static int instance_open(struct engine *e, struct provider_open *o, struct err *
 	struct instance_host *h = xcalloc(1, sizeof *h);
 	h->dir = xasprintf("%s/providers/%s", e->state_dir, o->p->name);
 	int rc = dir_make_all(h->dir, 0700, err);
-	h->host = (struct provider_host){.loop = &e->loop, .name = o->p->name, .owner = e->owner, .state_dir = h->dir, .cache_dir = e->cache_dir, .access_key = e->access_key, .repo = e->repo};
+	h->host = (struct provider_host){.loop = &e->loop,
+	        .name = o->p->name,
+	        .owner = e->owner,
+	        .state_dir = h->dir,
+	        .cache_dir = e->cache_dir,
+	        .access_key = e->access_key,
+	        .repo = e->repo};
 	/* An instance that was closed, or could not be opened, may still end what it began: hosts are freed with the loop. */
 	h->next = e->instance_hosts;
 	e->instance_hosts = h;
@@ -159,7 +166,8 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 		l->p->listed = true;
 		for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next) {
 			/* Only what was there, at rest, before the question was asked. */
-			if (n->provider != l->p || n->op || n->rebuilding || (n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) || n->row.since >= l->began)
+			if (n->provider != l->p || n->op || n->rebuilding || (n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) ||
+			        n->row.since >= l->began)
 				continue;
 			struct listed *found = NULL;
 			uint64_t key = (uint64_t)n->row.id;
@@ -201,6 +209,6 @@ void providers_list(struct engine *e, struct provider_object *only)
 		return;
 	}
 	struct provider_object *p, *tmp;
-	HASH_ITER(hh_name, e->m.providers_by_name, p, tmp)
+	HASH_ITER (hh_name, e->m.providers_by_name, p, tmp)
 		list_one(e, p);
 }

@@ -72,7 +72,10 @@ int64_t node_role_attempts(const struct node_role *nr)
 static void run_failure(const struct node_role *nr, struct buf *out)
 {
 	if (nr->row.outcome_unknown)
-		buf_addf(out, "outcome unknown: run %lld was interrupted and the role runs once only; look at the node, then write 'accept' or 'run' to ctl", (long long)nr->row.last_run);
+		buf_addf(out,
+		        "outcome unknown: run %lld was interrupted and the role runs once only; look at the node, then write 'accept' or 'run' to "
+		        "ctl",
+		        (long long)nr->row.last_run);
 	else
 		buf_adds(out, nr->row.error ? nr->row.error : run_result_name((enum run_result)nr->row.last_result));
 }
@@ -104,7 +107,8 @@ static void first_cause(const struct model *m, const struct node_role *nr, struc
 			if (nr->digest && !nr->digest->complete)
 				buf_addf(out, "waiting for %s", nr->digest->missing);
 			else if (nr->retry_at)
-				buf_addf(out, "waiting for %s on %s, which failed and will be tried again: %s", nr->row.role, n->row.name, nr->row.error ? nr->row.error : "");
+				buf_addf(out, "waiting for %s on %s, which failed and will be tried again: %s", nr->row.role, n->row.name,
+				        nr->row.error ? nr->row.error : "");
 			else if (nr->unapproved)
 				buf_addf(out, "waiting for %s on %s, which waits for 'apply'", nr->row.role, n->row.name);
 			else if (n->running && n->running != nr)
@@ -467,7 +471,10 @@ static void what_waits(const struct deployment *d, struct buf *out)
 	struct plan p;
 	plan_make(NULL, d, &p);
 	if (p.n_confirm && strcmp(p.id, "-"))
-		buf_addf(out, p.n_confirm == 1 ? "%zu line of the plan destroys something and waits for 'apply %s'" : "%zu lines of the plan destroy something and wait for 'apply %s'", p.n_confirm, p.id);
+		buf_addf(out,
+		        p.n_confirm == 1 ? "%zu line of the plan destroys something and waits for 'apply %s'"
+		                         : "%zu lines of the plan destroy something and wait for 'apply %s'",
+		        p.n_confirm, p.id);
 	else if (strcmp(p.id, "-"))
 		buf_addf(out, "the plan waits for 'apply'");
 	else
@@ -496,7 +503,8 @@ void deployment_why(const struct model *m, const struct deployment *d, struct bu
 		buf_adds(out, d->def ? " (the last good version stays in force)" : " (nothing is in force yet)");
 		return;
 	case DS_ORPHANED:
-		buf_addf(out, "its document is gone; its %zu node%s stay%s until 'destroy', or until the document is back", d->n_nodes, d->n_nodes == 1 ? "" : "s", d->n_nodes == 1 ? "s" : "");
+		buf_addf(out, "its document is gone; its %zu node%s stay%s until 'destroy', or until the document is back", d->n_nodes,
+		        d->n_nodes == 1 ? "" : "s", d->n_nodes == 1 ? "s" : "");
 		return;
 	case DS_ELSEWHERE:
 		buf_adds(out, "this mount was told to answer for others only (-o only)");

@@ -9,7 +9,7 @@
 struct verb_call {
 	struct engine *e;
 	struct write_request *w;
-	const char *arg;      /* rest of the line, "" */
+	const char *arg; /* rest of the line, "" */
 	const char *who;
 	struct deployment *d; /* what the verb is for; those above it are set too */
 	struct node *n;
@@ -94,7 +94,8 @@ static int apply_check(struct verb_call *c, const struct plan *p, bool with_id)
 	}
 	int64_t max = c->d->def ? c->d->def->max_destroy : 0;
 	if (max > 0 && destroys > (size_t)max)
-		return err_set(c->err, EPERM, "the plan destroys %zu machines, and max-destroy of deployment %s is %lld", destroys, c->d->row.name, (long long)max);
+		return err_set(c->err, EPERM, "the plan destroys %zu machines, and max-destroy of deployment %s is %lld", destroys, c->d->row.name,
+		        (long long)max);
 	return 0;
 }
 
@@ -115,8 +116,9 @@ static void approve_line(struct verb_call *c, const struct plan_line *l)
 		approve_as_it_is(c->e, nr);
 		mark_node_role(c->e, nr);
 	} else if (n) {
-		_cleanup_free_ char *what = l->op == PLAN_RELEASE ? xstrdup("release")
-			: xasprintf("%s:%s", l->op == PLAN_REBUILD ? "rebuild" : "create", n->spec_now ? n->spec_now : "");
+		_cleanup_free_ char *what =
+		        l->op == PLAN_RELEASE ? xstrdup("release")
+		                              : xasprintf("%s:%s", l->op == PLAN_REBUILD ? "rebuild" : "create", n->spec_now ? n->spec_now : "");
 		str_replace(&n->row.approved, what);
 		if (l->op == PLAN_RELEASE)
 			n->row.wish_release = true;
@@ -143,8 +145,10 @@ static int deployment_apply(struct verb_call *c)
 	}
 	plan_make(&c->e->m, c->d, &p);
 	if (*c->arg && strcmp(c->arg, p.id)) {
-		rc = !strcmp(p.id, "-") ? err_set(c->err, ESTALE, "plan '%s' is not the plan of %s any more: nothing waits for approval now", c->arg, c->d->row.name)
-					: err_set(c->err, ESTALE, "plan '%s' is not the plan of %s any more: it is %s now, read it again", c->arg, c->d->row.name, p.id);
+		rc = !strcmp(p.id, "-") ? err_set(c->err, ESTALE, "plan '%s' is not the plan of %s any more: nothing waits for approval now", c->arg,
+		                                  c->d->row.name)
+		                        : err_set(c->err, ESTALE, "plan '%s' is not the plan of %s any more: it is %s now, read it again", c->arg,
+		                                  c->d->row.name, p.id);
 		goto out;
 	}
 	if ((rc = apply_check(c, &p, *c->arg)) < 0)
@@ -325,7 +329,8 @@ static int node_rebuild(struct verb_call *c)
 	if (!c->n->wanted || c->n->row.phase == NODE_PLANNED)
 		return err_set(c->err, EINVAL, "node %s has no machine to rebuild", c->n->row.name);
 	if (c->n->provider && c->n->provider->ops && c->n->provider->ops->declared_only)
-		return err_set(c->err, EINVAL, "node %s runs already and was not made by rebarfs: it cannot be rebuilt, only adopted or forgotten", c->n->row.name);
+		return err_set(c->err, EINVAL, "node %s runs already and was not made by rebarfs: it cannot be rebuilt, only adopted or forgotten",
+		        c->n->row.name);
 	int rc = approve_release(c, c->n);
 	if (rc < 0)
 		return rc;
@@ -341,7 +346,8 @@ static int node_trust(struct verb_call *c)
 	if (!*c->arg) { /* whatever it shows next */
 		str_replace(&c->n->row.host_key, NULL);
 	} else if (strncmp(c->arg, "ssh-ed25519 ", 12) && strncmp(c->arg, "ecdsa-sha2-", 11)) {
-		return err_set(c->err, EINVAL, "'trust' takes a host key such as 'ssh-ed25519 AAAA...', or nothing: then the next one shown is learnt");
+		return err_set(
+		        c->err, EINVAL, "'trust' takes a host key such as 'ssh-ed25519 AAAA...', or nothing: then the next one shown is learnt");
 	} else {
 		str_replace(&c->n->row.host_key, c->arg);
 	}
@@ -358,7 +364,8 @@ static int still_wanted(struct verb_call *c, const char *verb)
 {
 	if (!c->n->wanted)
 		return approve_release(c, c->n);
-	return err_set(c->err, EBUSY, "node %s is still described by deployment %s: take it out there first, then '%s'", c->n->row.name, c->d ? c->d->row.name : "?", verb);
+	return err_set(c->err, EBUSY, "node %s is still described by deployment %s: take it out there first, then '%s'", c->n->row.name,
+	        c->d ? c->d->row.name : "?", verb);
 }
 
 static int node_forget(struct verb_call *c)
@@ -443,38 +450,38 @@ static int node_role_cancel(struct verb_call *c)
 /* ---- the tables ---- */
 
 static const struct verb root_verbs[] = {
-	{"pause", "", "start nothing new in any deployment; what runs goes on", root_pause},
-	{"resume", "", "go on after pause", root_resume},
-	{"adopt", "", "take over nodes that carry another owner's mark, where contact was refused for that", root_adopt},
-	{0},
+        {"pause", "", "start nothing new in any deployment; what runs goes on", root_pause},
+        {"resume", "", "go on after pause", root_resume},
+        {"adopt", "", "take over nodes that carry another owner's mark, where contact was refused for that", root_adopt},
+        {0},
 };
 static const struct verb deployment_verbs[] = {
-	{"apply", "[ID]", "approve the plan; with its ID also the lines marked confirm, which destroy something", deployment_apply},
-	{"retry", "[ROLE]", "try again what is in error: everything, or one role", deployment_retry},
-	{"cancel", "", "stop what runs", deployment_cancel},
-	{"pause", "", "start nothing new; what runs goes on", deployment_pause},
-	{"resume", "", "go on after pause", deployment_resume},
-	{"destroy", "", "destroy its machines; stands until 'apply'", deployment_destroy},
-	{0},
+        {"apply", "[ID]", "approve the plan; with its ID also the lines marked confirm, which destroy something", deployment_apply},
+        {"retry", "[ROLE]", "try again what is in error: everything, or one role", deployment_retry},
+        {"cancel", "", "stop what runs", deployment_cancel},
+        {"pause", "", "start nothing new; what runs goes on", deployment_pause},
+        {"resume", "", "go on after pause", deployment_resume},
+        {"destroy", "", "destroy its machines; stands until 'apply'", deployment_destroy},
+        {0},
 };
 static const struct verb node_verbs[] = {
-	{"retry", "", "try again what is in error on this node", node_retry},
-	{"hold", "[WHY]", "leave the node alone and go on without it", node_hold},
-	{"unhold", "", "take it up again", node_unhold},
-	{"protect", "", "refuse to destroy it, even when it is no longer described", node_protect},
-	{"unprotect", "", "allow that again", node_unprotect},
-	{"rebuild", "", "put a new machine in its place; waits in the plan for 'apply ID'", node_rebuild},
-	{"trust", "[KEY]", "accept this host key, or the next one it shows", node_trust},
-	{"forget", "", "drop a node that is no longer described without touching its machine", node_forget},
-	{"destroy", "", "destroy the machine of a node that is no longer described", node_destroy},
-	{0},
+        {"retry", "", "try again what is in error on this node", node_retry},
+        {"hold", "[WHY]", "leave the node alone and go on without it", node_hold},
+        {"unhold", "", "take it up again", node_unhold},
+        {"protect", "", "refuse to destroy it, even when it is no longer described", node_protect},
+        {"unprotect", "", "allow that again", node_unprotect},
+        {"rebuild", "", "put a new machine in its place; waits in the plan for 'apply ID'", node_rebuild},
+        {"trust", "[KEY]", "accept this host key, or the next one it shows", node_trust},
+        {"forget", "", "drop a node that is no longer described without touching its machine", node_forget},
+        {"destroy", "", "destroy the machine of a node that is no longer described", node_destroy},
+        {0},
 };
 static const struct verb node_role_verbs[] = {
-	{"retry", "", "try again after an error", node_role_retry},
-	{"run", "", "run it even if it is active", node_role_run},
-	{"accept", "", "count it as done as it is", node_role_accept},
-	{"cancel", "", "stop its run", node_role_cancel},
-	{0},
+        {"retry", "", "try again after an error", node_role_retry},
+        {"run", "", "run it even if it is active", node_role_run},
+        {"accept", "", "count it as done as it is", node_role_accept},
+        {"cancel", "", "stop its run", node_role_cancel},
+        {0},
 };
 static const struct verb no_verbs[] = {{0}};
 

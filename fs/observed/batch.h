@@ -33,7 +33,7 @@ enum statement {
 enum bind_kind { BIND_INTEGER, BIND_TEXT, BIND_BLOB, BIND_NULL };
 struct value {
 	enum bind_kind kind;
-	int64_t number;  /* BIND_INTEGER; else the offset in the arena */
+	int64_t number; /* BIND_INTEGER; else the offset in the arena */
 	size_t len;
 };
 struct step {

@@ -15,43 +15,43 @@ struct row_deployment {
 	int64_t id;
 	char *name;
 	bool paused;
-	bool destroying;        /* 'destroy' was written and not yet applied */
-	char *in_force;         /* JSON: the manifest of documents in force, see fs/desired/desired.h */
-	char *commit;           /* git commit of the version in force, "-dirty" behind it; NULL: no git */
+	bool destroying; /* 'destroy' was written and not yet applied */
+	char *in_force;  /* JSON: the manifest of documents in force, see fs/desired/desired.h */
+	char *commit;    /* git commit of the version in force, "-dirty" behind it; NULL: no git */
 };
 struct row_node {
 	int64_t id;
 	char *name;
-	char *deployment;       /* NULL: none */
+	char *deployment; /* NULL: none */
 	char *group;
 	char *provider;
-	int64_t incarnation;    /* 0: never created */
-	int phase;              /* enum node_phase of the engine */
-	char *machine;          /* the provider's ref */
+	int64_t incarnation; /* 0: never created */
+	int phase;           /* enum node_phase of the engine */
+	char *machine;       /* the provider's ref */
 	char *address;
 	int64_t port;
 	char *user, *key, *host_key;
-	char *image;            /* made from */
-	char *spec;             /* hex hash of what it was created from: image, mac, provider; a different one is a rebuild */
-	char *facts;            /* JSON object */
-	char *error;            /* sentence; NULL: fine */
+	char *image; /* made from */
+	char *spec;  /* hex hash of what it was created from: image, mac, provider; a different one is a rebuild */
+	char *facts; /* JSON object */
+	char *error; /* sentence; NULL: fine */
 	int64_t attempts;
-	int64_t since;          /* when the phase began */
-	char *held;             /* why; NULL: not held */
+	int64_t since; /* when the phase began */
+	char *held;    /* why; NULL: not held */
 	char *held_by;
 	int64_t held_since;
 	bool is_protected;
-	bool wish_rebuild, wish_release, wish_forget;  /* said by a person, confirmed when approved */
-	char *approved;         /* what was approved: "create:SPEC", "rebuild:SPEC", "release"; NULL */
-	int64_t created;        /* when this incarnation was created */
+	bool wish_rebuild, wish_release, wish_forget; /* said by a person, confirmed when approved */
+	char *approved;                               /* what was approved: "create:SPEC", "rebuild:SPEC", "release"; NULL */
+	int64_t created;                              /* when this incarnation was created */
 };
 struct row_node_role {
 	int64_t id, node_id;
 	char *role;
-	int64_t last_run;       /* number; 0: never ran */
-	int last_result;        /* enum run_result; -1: under way or never */
+	int64_t last_run; /* number; 0: never ran */
+	int last_result;  /* enum run_result; -1: under way or never */
 	int64_t last_incarnation;
-	char *last_digest;      /* hex; NULL: never */
+	char *last_digest; /* hex; NULL: never */
 	int64_t last_started, last_took_ms;
 	int64_t attempts;       /* failed in a row */
 	char *error;            /* sentence of the last failure; NULL */
@@ -63,8 +63,8 @@ struct row_node_role {
 struct row_run {
 	int64_t number, node_role_id, node_id, incarnation;
 	char *role;
-	char *digest;           /* began with */
-	int result;             /* -1: under way */
+	char *digest; /* began with */
+	int result;   /* -1: under way */
 	int exit_status;
 	char *why;
 	int64_t started, took_ms;
@@ -77,8 +77,8 @@ struct row_output {
 };
 struct row_event {
 	int64_t seq, at;
-	char *deployment, *node, *role;  /* NULL: not about one */
-	char *who;                       /* "uid 0 (bash 4711)" or "rebarfs" */
+	char *deployment, *node, *role; /* NULL: not about one */
+	char *who;                      /* "uid 0 (bash 4711)" or "rebarfs" */
 	char *text;
 };
 enum intent_kind { INTENT_CREATE = 1, INTENT_DESTROY, INTENT_POWER };
@@ -93,7 +93,7 @@ struct row_component { /* a shared part of digests: value small enough to show, 
 };
 struct row_digest { /* a digest and what it is made of, for "quorum 3 -> 5" */
 	struct hash digest;
-	char *parts;        /* JSON object: component name -> hex hash */
+	char *parts; /* JSON object: component name -> hex hash */
 };
 
 struct store;
@@ -106,17 +106,26 @@ void store_close(struct store *s);
 
 /* Everything, once, before the loop runs; owned by the caller. */
 struct store_contents {
-	struct row_deployment *deployments; size_t n_deployments;
-	struct row_node *nodes; size_t n_nodes;
-	struct row_node_role *node_roles; size_t n_node_roles;
-	struct row_run *runs; size_t n_runs;              /* by number */
-	struct row_output *outputs; size_t n_outputs;
-	struct row_event *events; size_t n_events;        /* the last 10,000, oldest first */
-	struct row_intent *intents; size_t n_intents;     /* open ones */
-	struct row_component *components; size_t n_components;
-	struct row_digest *digests; size_t n_digests;
+	struct row_deployment *deployments;
+	size_t n_deployments;
+	struct row_node *nodes;
+	size_t n_nodes;
+	struct row_node_role *node_roles;
+	size_t n_node_roles;
+	struct row_run *runs;
+	size_t n_runs; /* by number */
+	struct row_output *outputs;
+	size_t n_outputs;
+	struct row_event *events;
+	size_t n_events; /* the last 10,000, oldest first */
+	struct row_intent *intents;
+	size_t n_intents; /* open ones */
+	struct row_component *components;
+	size_t n_components;
+	struct row_digest *digests;
+	size_t n_digests;
 	/* The highest ever used, also by rows that are gone: numbers outlive their rows, as tags of machines and directories on nodes. */
-	int64_t max_id;                                    /* of deployments, nodes, node roles, intents together: one sequence */
+	int64_t max_id; /* of deployments, nodes, node roles, intents together: one sequence */
 	int64_t max_run, max_seq;
 };
 int store_load(struct store *s, struct store_contents *ret, struct err **err);
@@ -130,11 +139,11 @@ struct store_batch *store_batch_new(struct store *s);
 void store_put_deployment(struct store_batch *b, const struct row_deployment *r);
 void store_del_deployment(struct store_batch *b, int64_t id);
 void store_put_node(struct store_batch *b, const struct row_node *r);
-void store_del_node(struct store_batch *b, int64_t id);      /* with its node roles, runs, outputs, intents */
+void store_del_node(struct store_batch *b, int64_t id); /* with its node roles, runs, outputs, intents */
 void store_put_node_role(struct store_batch *b, const struct row_node_role *r);
 void store_del_node_role(struct store_batch *b, int64_t id); /* with its runs, outputs */
 void store_put_run(struct store_batch *b, const struct row_run *r);
-void store_del_runs_before(struct store_batch *b, int64_t node_role_id, int64_t number); /* prune history */
+void store_del_runs_before(struct store_batch *b, int64_t node_role_id, int64_t number);                      /* prune history */
 void store_set_outputs(struct store_batch *b, int64_t node_role_id, const struct row_output *rows, size_t n); /* replaces all of this node role */
 void store_put_event(struct store_batch *b, const struct row_event *r);
 void store_put_intent(struct store_batch *b, const struct row_intent *r);
@@ -142,8 +151,8 @@ void store_del_intent(struct store_batch *b, int64_t id);
 void store_put_component(struct store_batch *b, const struct row_component *r); /* kept once */
 void store_put_digest(struct store_batch *b, const struct row_digest *r);       /* kept once */
 bool store_batch_empty(const struct store_batch *b);
-/* Takes the batch. done(arg) on the engine's loop once it is durable. Batches commit in order. A batch that cannot be written (disk full, I/O error) is
- * not lost: the store tries again every second until it is in, and store_trouble() tells why it takes so long. */
+/* Takes the batch. done(arg) on the engine's loop once it is durable. Batches commit in order. A batch that cannot be written (disk full, I/O error)
+ * is not lost: the store tries again every second until it is in, and store_trouble() tells why it takes so long. */
 void store_commit(struct store_batch *b, void (*done)(void *arg), void *arg);
 /* The sentence of the trouble, copied (caller frees); NULL: none. Any thread. */
 char *store_trouble(struct store *s);

@@ -138,7 +138,7 @@ void refusals_free(struct refusals *r);
 bool refusal_of(struct view *v, const struct place *p, struct refusal *ret);
 void refusal_release(struct refusal *r);
 struct stores *stores_new(void);
-void stores_free(struct stores *s);   /* those under way were answered or never will be */
+void stores_free(struct stores *s);  /* those under way were answered or never will be */
 void stores_changed(struct view *v); /* engine's thread */
 void store_write(struct view *v, fuse_req_t req, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
 

@@ -108,8 +108,8 @@ static void refuse(struct view *v, fuse_req_t req, const struct place *p, const 
 
 /* ---- the write ---- */
 
-/* Stores under way belong to the engine's thread. The reply waits until the wish is durable, and a disk that is full can make that long: then, and only
- * then, a signal ends the waiting. Else it would not be told from a write that failed, by programs that take signals all the time. */
+/* Stores under way belong to the engine's thread. The reply waits until the wish is durable, and a disk that is full can make that long: then, and
+ * only then, a signal ends the waiting. Else it would not be told from a write that failed, by programs that take signals all the time. */
 struct store_call {
 	struct view *v;
 	struct write_request *w;

@@ -162,10 +162,10 @@ int link_configure(const char *name, uint32_t address, int prefix, uint32_t gate
 struct preflight {
 	const char *state_dir, *cache_dir;
 	enum boot boot;
-	bool build;    /* an image has to be built */
-	int64_t nodes; /* how many are to be */
+	bool build;      /* an image has to be built */
+	int64_t nodes;   /* how many are to be */
 	int64_t running; /* of these, already */
-	uint32_t room; /* addresses; 0: not known yet */
+	uint32_t room;   /* addresses; 0: not known yet */
 };
 /* Blocking. Everything that is missing, each with its cure, in one sentence; -EAGAIN. */
 int preflight(const struct preflight *f, struct err **err);
