@@ -1,57 +1,13 @@
 /* Child processes, each one real: how they end, what they print, what they inherit, who goes with them. */
 #include "fs/base/child.h"
-#include "fs/base/io.h"
 #include "fs/base/mem.h"
-#include "fs/base/str.h"
-#include <criterion/criterion.h>
+#include "tests/unit/test_files.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#define eq_str(a, b) cr_assert_str_eq(a, b, "'%s' is not '%s'", a, b)
 #define has(text, part) cr_assert(strstr(text, part), "'%s' is not in '%s'", part, text)
-
-static char dir[64];
-
-static void make_dir(void)
-{
-	strcpy(dir, "/tmp/rebarfs-base.XXXXXX");
-	cr_assert(mkdtemp(dir));
-}
-
-static void remove_dir(void)
-{
-	_cleanup_err_ struct err *err = NULL;
-	cr_assert_eq(tree_remove(dir, &err), 0, "%s", err_msg(err));
-	cr_assert_eq(access(dir, F_OK), -1);
-}
-
-static const char *at(const char *name)
-{
-	static char path[4][400];
-	static int i;
-	i = (i + 1) % 4;
-	snprintf(path[i], sizeof path[i], "%s/%s", dir, name);
-	return path[i];
-}
-
-static void put(const char *name, const char *text, mode_t mode)
-{
-	_cleanup_err_ struct err *err = NULL;
-	cr_assert_eq(file_write_atomic(AT_FDCWD, at(name), text, strlen(text), mode, &err), 0, "%s", err_msg(err));
-}
-
-static void holds(const char *name, const char *want)
-{
-	_cleanup_err_ struct err *err = NULL;
-	_cleanup_buf_ struct buf b = {0};
-	cr_assert_eq(file_read(AT_FDCWD, at(name), 1 << 20, &b, &err), 0, "%s", err_msg(err));
-	eq_str(buf_str(&b), want);
-}
 
 struct seen {
 	int n_done, n_lines;
