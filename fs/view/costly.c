@@ -17,8 +17,7 @@ struct waiter {
 struct rendering {
 	fuse_ino_t ino;
 	struct view *v;
-	bool busy; /* a worker is at it; nobody else touches 'made' and 'made_generation' then */
-	bool asks_engine;
+	bool busy;         /* a worker is at it; nobody else touches 'made' and 'made_generation' then */
 	struct text *text; /* the last one; NULL: none, or the object is gone */
 	uint64_t generation;
 	int64_t made_at;
@@ -91,33 +90,11 @@ static void make(void *arg)
 	r->made = there ? text_new(&out, at) : NULL;
 }
 
-/* On the engine's thread, which alone writes the model and therefore needs no lock, and must hold none while it asks a plug-in. */
-static void make_on_engine(struct rendering *r)
-{
-	struct place p = ino_place(r->ino);
-	struct object o;
-	_cleanup_buf_ struct buf out = {0};
-	r->made_generation = r->v->model->generation;
-	bool there = view_find(r->v, &p, &o);
-	if (there)
-		place_entry(r->v->names, &p)->render(&o, &out);
-	r->made = there ? text_new(&out, r->v->changed_at) : NULL;
-}
-
 static void made(void *arg);
-
-static void make_posted(struct engine *e, void *arg)
-{
-	make_on_engine(arg);
-	made(arg);
-}
 
 static void begin(struct rendering *r)
 {
-	if (r->asks_engine)
-		engine_post(r->v->engine, make_posted, r);
-	else
-		engine_work(r->v->engine, make, made, r);
+	engine_work(r->v->engine, make, made, r);
 }
 
 /* Takes out who is content with what was made: nobody may get something older than his question. */
@@ -172,11 +149,9 @@ static struct rendering *rendering_of(struct view *v, fuse_ino_t ino)
 	if (r)
 		return r;
 	forget_old(c);
-	struct place p = ino_place(ino);
 	r = xcalloc(1, sizeof *r);
 	r->ino = ino;
 	r->v = v;
-	r->asks_engine = place_entry(v->names, &p)->flags & ENTRY_ENGINE;
 	HASH_ADD(hh, c->by_ino, ino, sizeof r->ino, r);
 	return r;
 }

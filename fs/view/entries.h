@@ -31,13 +31,12 @@ struct lister {
 };
 
 enum entry_flags {
-	ENTRY_STREAM = 1,  /* blocks; size 0 */
-	ENTRY_LOG = 2,     /* a growing file of the state directory */
-	ENTRY_COSTLY = 4,  /* rendered by a worker, once per generation, shared by all readers */
-	ENTRY_ENGINE = 8,  /* rendered on the engine's thread, because it asks a plug-in */
-	ENTRY_SETTLE = 16, /* who opens it sees his own change */
-	ENTRY_REPO = 32,   /* the repo itself */
-	ENTRY_KEPT = 64,   /* a JSON document of a run's directory in the state directory, by this name */
+	ENTRY_STREAM = 1, /* blocks; size 0 */
+	ENTRY_LOG = 2,    /* a growing file of the state directory */
+	ENTRY_COSTLY = 4, /* rendered by a worker, once per generation, shared by all readers */
+	ENTRY_SETTLE = 8, /* who opens it sees his own change */
+	ENTRY_REPO = 16,  /* the repo itself */
+	ENTRY_KEPT = 32,  /* a JSON document of a run's directory in the state directory, by this name */
 };
 
 struct entry {

@@ -22,10 +22,7 @@ static void render_provider_error(const struct object *o, struct buf *out)
 
 static void render_capacity(const struct object *o, struct buf *out)
 {
-	const struct provider_object *p = o->provider;
-	if (p->instance && p->ops && p->ops->capacity)
-		p->ops->capacity(p->instance, out);
-	end_line(out);
+	add_line(out, o->provider->capacity);
 }
 
 static bool is_from(const struct node *n, const struct object *o)
@@ -54,9 +51,8 @@ const struct entry provider_entries[] = {
         {.name = "error", .mode = S_IFREG | 0444, .render = render_provider_error, .help = "what is wrong and how to mend it; empty when nothing is"},
         {.name = "capacity",
                 .mode = S_IFREG | 0444,
-                .flags = ENTRY_ENGINE,
                 .render = render_capacity,
-                .help = "how much room there is; empty where it is not known"},
+                .help = "how much room there was when it was last asked, seconds ago; empty where it is not known"},
         {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "links to the nodes that come from here"},
         ENTRY_DESIRED("each key of provider.ini"),
         ENTRY_REFUSED,

@@ -286,7 +286,7 @@ static void visit(struct view *v, const struct place *p, struct buf *out, struct
 			ret->deployment_id = o.deployment->row.id;
 		if (S_ISLNK(ret->st.st_mode) && out)
 			place_link(&o, out);
-		else if (out && ret->entry && !(ret->entry->flags & (ENTRY_STREAM | ENTRY_LOG | ENTRY_KEPT | ENTRY_COSTLY | ENTRY_ENGINE)))
+		else if (out && ret->entry && !(ret->entry->flags & (ENTRY_STREAM | ENTRY_LOG | ENTRY_KEPT | ENTRY_COSTLY)))
 			render(v, ret->entry, p, &o, out);
 	}
 	model_unlock(v->model);
@@ -312,7 +312,7 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 	} else if (is_open && S_ISREG(at.st.st_mode) && open_now.at) {
 		at.st.st_size = (off_t)open_now.size;
 		set_time(&at.st, open_now.at);
-	} else if (flags & (ENTRY_COSTLY | ENTRY_ENGINE)) {
+	} else if (flags & ENTRY_COSTLY) {
 		getattr_costly(v, req, ino, &at.st);
 		return;
 	} else {
@@ -430,7 +430,7 @@ static void open_now(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse
 		fuse_reply_err(req, ESTALE);
 		return;
 	}
-	if (reads && (at.entry->flags & (ENTRY_COSTLY | ENTRY_ENGINE))) {
+	if (reads && (at.entry->flags & ENTRY_COSTLY)) {
 		struct open_call *c = xcalloc(1, sizeof *c);
 		*c = (struct open_call){.v = v, .req = req, .ino = ino, .fi = *fi};
 		costly_get(v, ino, open_rendered, c);
