@@ -54,7 +54,9 @@ struct write_request {
 	pid_t pid;
 	void (*done)(struct write_request *w, int rc, const struct err *err);
 	void *data;
-	struct engine *engine; /* the engine's own */
+	struct engine *engine; /* from here on the engine's own */
+	char *who;             /* "root (bash 4711)"; NULL: not known yet */
+	struct write_request *next;
 };
 void engine_write(struct engine *e, struct write_request *w);
 

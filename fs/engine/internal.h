@@ -145,10 +145,11 @@ struct engine {
 	struct content_store *content;
 	struct hash_cache *cache;
 	struct watch *watch;
-	struct job *jobs, **jobs_tail; /* waiting */
-	struct job *job;               /* at a worker */
-	bool rescan;                   /* something changed since the last reading began */
-	char *unread;                  /* why the last reading failed; NULL: it did not */
+	struct job *jobs, **jobs_tail;             /* waiting */
+	struct job *job;                           /* at a worker */
+	struct write_request *asked, **asked_tail; /* in order, until it is known who each is */
+	bool rescan;                               /* something changed since the last reading began */
+	char *unread;                              /* why the last reading failed; NULL: it did not */
 	int64_t changed_first, changed_last;
 
 	struct instance_host *instance_hosts;
@@ -223,7 +224,6 @@ int jobs_open(struct engine *e, struct err **err);
 void jobs_close(struct engine *e);
 void job_read(struct engine *e, void (*done)(void *arg), void *arg); /* a reading soon, then done (may be NULL) */
 void job_store(struct engine *e, struct write_request *w, const char *path);
-char *write_who(const struct write_request *w);                                       /* "root (bash 4711)"; write.c */
 void write_reply(struct engine *e, struct write_request *w, int rc, struct err *err); /* after the commit; takes err. Lock held */
 int read_now(struct engine *e, struct err **err);                                     /* at start, on the calling thread */
 

@@ -17,7 +17,6 @@
 struct waiter {
 	void (*done)(void *arg);
 	void *arg;
-	int64_t asked;
 	struct waiter *next;
 };
 
@@ -187,6 +186,8 @@ struct reply {
 static void reply_effect(struct engine *e, void *arg)
 {
 	struct reply *r = arg;
+	free(r->w->who);
+	r->w->who = NULL;
 	r->w->done(r->w, r->rc, r->err);
 	err_free(r->err);
 	free(r);
@@ -195,12 +196,11 @@ static void reply_effect(struct engine *e, void *arg)
 void write_reply(struct engine *e, struct write_request *w, int rc, struct err *err)
 {
 	if (rc < 0) {
-		_cleanup_free_ char *who = write_who(w);
 		_cleanup_free_ char *file = w->section ? xasprintf("desired/%s/%s", w->section, w->key) : xstrdup("ctl");
 		for (char *p = file; w->section && *p; p++) /* the name of the file: the section's words joined by dots */
 			if (*p == ' ')
 				*p = '.';
-		refuse(e, w->kind, w->id, who, file, err_msg(err));
+		refuse(e, w->kind, w->id, w->who, file, err_msg(err));
 	}
 	struct reply *r = xcalloc(1, sizeof *r);
 	*r = (struct reply){w, rc, err};
@@ -224,13 +224,19 @@ static void job_free(struct job *j)
 	free(j);
 }
 
-/* What goes wrong is said once, and tried again. */
+static void log_answer(struct engine *e, void *arg)
+{
+	_cleanup_free_ char *text = arg;
+	log_msg(LOG_ERROR, "%s", text);
+}
+
+/* What goes wrong is said once, and tried again; to the log too, because what keeps the repo from being read may keep events from being stored. */
 static void read_tell(struct engine *e, const struct job *j)
 {
 	const char *why = j->rc < 0 ? err_msg(j->err) : NULL;
 	if (why && (!e->unread || strcmp(why, e->unread))) {
 		event_add(e, NULL, NULL, NULL, NULL, "cannot read the repo: %s", why);
-		log_msg(LOG_ERROR, "cannot read the repo: %s", why);
+		answer_add(e, log_answer, xasprintf("cannot read the repo: %s", why));
 	} else if (!why && e->unread) {
 		event_add(e, NULL, NULL, NULL, NULL, "the repo is read again");
 	}
@@ -255,10 +261,9 @@ static void job_done(void *arg)
 	if (j->write) {
 		struct write_request *w = j->write;
 		if (j->rc == 0) {
-			_cleanup_free_ char *who = write_who(w);
 			struct deployment *d = w->kind == OBJECT_DEPLOYMENT ? model_deployment_id(&e->m, w->id) : NULL;
 			struct node *n = w->kind == OBJECT_NODE ? model_node_id(&e->m, w->id) : NULL;
-			event_add(e, d, n, NULL, who, "%s [%s] %s = %s", j->path, w->section, w->key, w->unset ? "(unset)" : w->text);
+			event_add(e, d, n, NULL, w->who, "%s [%s] %s = %s", j->path, w->section, w->key, w->unset ? "(unset)" : w->text);
 		}
 		write_reply(e, w, j->rc, j->err);
 		j->err = NULL;
@@ -327,9 +332,11 @@ void job_read(struct engine *e, void (*done)(void *arg), void *arg)
 	if (!j)
 		j = job_add(e);
 	if (done) {
-		struct waiter *w = xcalloc(1, sizeof *w);
-		*w = (struct waiter){done, arg, 0, j->waiters};
-		j->waiters = w;
+		struct waiter *w = xcalloc(1, sizeof *w), **at = &j->waiters;
+		*w = (struct waiter){done, arg, NULL};
+		while (*at) /* at the end: they may be stores, which come in order */
+			at = &(*at)->next;
+		*at = w;
 	}
 	job_next(e);
 }
@@ -528,9 +535,9 @@ int read_now(struct engine *e, struct err **err)
 	if (j->desired && j->manifests) {
 		engine_wrlock(e);
 		take_over(e, j->desired, j->manifests);
-		engine_wrunlock(e);
 		if (rc < 0)
 			read_tell(e, j);
+		engine_wrunlock(e);
 		rc = 0;
 	}
 	if (rc < 0) {
@@ -544,6 +551,7 @@ int read_now(struct engine *e, struct err **err)
 int jobs_open(struct engine *e, struct err **err)
 {
 	e->jobs_tail = &e->jobs;
+	e->asked_tail = &e->asked;
 	return watch_open(&e->loop, e->repo, on_watch, e, &e->watch, err);
 }
 

@@ -518,26 +518,10 @@ const struct verb_row *engine_verbs(enum object_kind kind)
 
 /* ---- requests ---- */
 
-char *write_who(const struct write_request *w)
-{
-	struct passwd pw, *found = NULL;
-	char names[1024], comm[32] = "";
-	_cleanup_free_ char *path = xasprintf("/proc/%d/comm", (int)w->pid);
-	_cleanup_buf_ struct buf b = {0};
-	if (w->pid > 0 && file_read(AT_FDCWD, path, 64, &b, NULL) == 0)
-		snprintf(comm, sizeof comm, "%.*s", (int)strcspn(buf_str(&b), "\n"), buf_str(&b));
-	getpwuid_r(w->uid, &pw, names, sizeof names, &found);
-	char *user = found ? xstrdup(pw.pw_name) : xasprintf("uid %u", (unsigned)w->uid);
-	char *who = *comm ? xasprintf("%s (%s %d)", user, comm, (int)w->pid) : xstrdup(user);
-	free(user);
-	return who;
-}
-
 static int verb_run(struct engine *e, struct write_request *w, struct err **err)
 {
 	_cleanup_free_ char *text = xstrdup(w->text ? w->text : "");
-	_cleanup_free_ char *who = write_who(w);
-	struct verb_call c = {.e = e, .w = w, .who = who, .err = err};
+	struct verb_call c = {.e = e, .w = w, .who = w->who, .err = err};
 	char *end = text + strlen(text);
 	char *verb = text + strspn(text, " \t");
 
@@ -645,9 +629,44 @@ static void write_settled(void *arg)
 	write_post(w->engine, w);
 }
 
+static void who_work(void *arg)
+{
+	struct write_request *w = arg;
+	struct passwd pw, *found = NULL;
+	char names[1024], comm[32] = "";
+	_cleanup_free_ char *path = xasprintf("/proc/%d/comm", (int)w->pid);
+	_cleanup_buf_ struct buf b = {0};
+	if (w->pid > 0 && file_read(AT_FDCWD, path, 64, &b, NULL) == 0)
+		snprintf(comm, sizeof comm, "%.*s", (int)strcspn(buf_str(&b), "\n"), buf_str(&b));
+	getpwuid_r(w->uid, &pw, names, sizeof names, &found);
+	_cleanup_free_ char *user = found ? xstrdup(pw.pw_name) : xasprintf("uid %u", (unsigned)w->uid);
+	w->who = *comm ? xasprintf("%s (%s %d)", user, comm, (int)w->pid) : xstrdup(user);
+}
+
+static void who_known(void *arg)
+{
+	struct engine *e = ((struct write_request *)arg)->engine;
+	for (struct write_request *w; (w = e->asked) && w->who;) {
+		if (!(e->asked = w->next))
+			e->asked_tail = &e->asked;
+		/* One store at a time, and each sees what was written before it: what lies in the repo is read first. */
+		engine_settle(e, write_settled, w);
+	}
+}
+
+static void write_ask(struct engine *e, void *arg)
+{
+	struct write_request *w = arg;
+	w->next = NULL;
+	*e->asked_tail = w;
+	e->asked_tail = &w->next;
+	/* A name may come from a directory server that takes its time, or hangs */
+	engine_work(e, who_work, who_known, w);
+}
+
 void engine_write(struct engine *e, struct write_request *w)
 {
-	/* One store at a time, and each sees what was written before it: what lies in the repo is read first. */
 	w->engine = e;
-	engine_settle(e, write_settled, w);
+	w->who = NULL;
+	engine_post(e, write_ask, w);
 }
