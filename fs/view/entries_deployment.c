@@ -1,4 +1,6 @@
 /* deployments/NAME */
+#include "fs/base/mem.h"
+#include "fs/engine/fidelity.h"
 #include "fs/engine/plan.h"
 #include "fs/view/entries.h"
 #include <string.h>
@@ -118,7 +120,66 @@ static bool find_role(const struct object *o, const struct place *dir, const cha
 	return false;
 }
 
+/* fidelity/OTHER and fidelity/OTHER.json: the place's second name tells the two apart */
+
+static bool fidelity_place(const struct object *o, const struct place *dir, const char *other, bool json, struct place *ret)
+{
+	*ret = *dir;
+	ret->name = names_intern(o->names, other, json ? "json" : NULL);
+	return ret->name;
+}
+
+static void list_fidelity(const struct object *o, const struct place *dir, struct lister *l)
+{
+	for (const struct deployment *d = o->m->deployments_by_name; d; d = d->hh_name.next) {
+		if (d == o->deployment)
+			continue;
+		struct place p;
+		_cleanup_free_ char *json = xasprintf("%s.json", d->row.name);
+		if (fidelity_place(o, dir, d->row.name, false, &p))
+			l->add(l, d->row.name, &p);
+		if (!model_deployment(o->m, json) && fidelity_place(o, dir, d->row.name, true, &p))
+			l->add(l, json, &p);
+	}
+}
+
+static bool find_fidelity(const struct object *o, const struct place *dir, const char *name, struct place *ret)
+{
+	const struct deployment *d = model_deployment(o->m, name);
+	if (d)
+		return d != o->deployment && fidelity_place(o, dir, d->row.name, false, ret);
+	size_t len = strlen(name);
+	if (len < 6 || strcmp(name + len - 5, ".json"))
+		return false;
+	_cleanup_free_ char *other = xstrndup(name, len - 5);
+	d = model_deployment(o->m, other);
+	return d && d != o->deployment && fidelity_place(o, dir, d->row.name, true, ret);
+}
+
+static void render_fidelity(const struct object *o, struct buf *out)
+{
+	const struct deployment *other = model_deployment(o->m, o->first);
+	if (!other)
+		return;
+	struct fidelity f;
+	fidelity_make(o->m, o->deployment, other, &f);
+	if (o->second)
+		fidelity_json(&f, out);
+	else
+		fidelity_text(&f, out);
+	fidelity_release(&f);
+}
+
 #define COSTLY_FRESH (ENTRY_COSTLY | ENTRY_SETTLE)
+
+static const struct entry fidelity_file = {
+        .name = "OTHER",
+        .mode = S_IFREG | 0444,
+        .flags = COSTLY_FRESH,
+        .render = render_fidelity,
+        .help = "how much of what runs here is the same in deployment OTHER, each gap with both values and what would close it; OTHER.json for "
+                "programs",
+};
 
 const struct entry deployment_entries[] = {
         {.name = "state",
@@ -159,6 +220,12 @@ const struct entry deployment_entries[] = {
                 .flags = ENTRY_COSTLY,
                 .render = render_ssh_config,
                 .help = "for ssh -F: address, user, key and host key of every node"},
+        {.name = "fidelity",
+                .mode = S_IFDIR | 0755,
+                .list = list_fidelity,
+                .find = find_fidelity,
+                .file = &fidelity_file,
+                .help = "this deployment against each other one"},
         ENTRY_REFUSED,
         ENTRY_CTL("read: the verbs; write: one of them"),
         {0},
