@@ -346,11 +346,47 @@ static void link_owner(struct deploy *all, struct work *w)
 	}
 }
 
+static const char *gate_of(const struct work *w)
+{
+	return value_of(effective_get(&w->effective, "deployment", "gate"));
+}
+
+static const struct work *work_named(const struct deploy *all, const char *name)
+{
+	const struct doc *doc = parse_doc(all->p, DOC_DEPLOYMENT, name);
+	return doc ? &all->works[(size_t)(doc - all->p->docs) - all->p->first[DOC_DEPLOYMENT]] : NULL;
+}
+
+static void link_gate(struct deploy *all, struct work *w)
+{
+	const struct effective_item *gate = effective_get(&w->effective, "deployment", "gate");
+	char hint[160];
+	if (!value_of(gate) || all->p->t->kept) /* a kept tree holds the deployment alone */
+		return;
+	const struct work *at = work_named(all, gate->value);
+	if (!at) {
+		mistake(all->p, w->doc, gate->doc, gate->line, ENOENT, "'gate' names deployment '%s', which is not there%s", gate->value,
+		        suggest_doc(all->p, DOC_DEPLOYMENT, gate->value, hint));
+		return;
+	}
+	_cleanup_buf_ struct buf path = {0};
+	buf_addf(&path, "%s -> %s", w->def->name, at->def->name);
+	for (size_t i = 0; at != w && i < all->n; i++) {
+		if (!gate_of(at) || !(at = work_named(all, gate_of(at))))
+			return;
+		buf_addf(&path, " -> %s", at->def->name);
+	}
+	if (at == w)
+		mistake(all->p, w->doc, gate->doc, gate->line, ELOOP, "'gate' makes a cycle: %s", buf_str(&path));
+}
+
 static bool is_manual(const struct work *w)
 {
 	const char *apply = value_of(effective_get(&w->effective, "deployment", "apply"));
 	if (apply)
 		return !strcmp(apply, "manual");
+	if (gate_of(w))
+		return true;
 	for (size_t i = 0; i < w->def->n_groups; i++)
 		if (w->def->groups[i].provider && w->def->groups[i].provider->apply_manual)
 			return true;
@@ -372,6 +408,10 @@ static void link_deployment(struct deploy *all, struct work *w)
 	check_wants(all, w);
 	values_link(all, w);
 	link_owner(all, w);
+	link_gate(all, w);
+	def->gate = settings_get(&def->effective, "deployment", "gate");
+	if (def->gate && !*def->gate)
+		def->gate = NULL;
 	def->apply_manual = is_manual(w);
 	const char *max_destroy = value_of(effective_get(&w->effective, "deployment", "max-destroy"));
 	def->max_destroy = def->apply_manual ? 1 : 0;

@@ -131,6 +131,7 @@ struct def_deployment {
 	bool busy;                         /* it or something it refers to has a writer: keep what is in force, say nothing */
 	const char *problem;               /* first mistake in it or in what it refers to, as "FILE:LINE: message" */
 	const struct def_deployment *like; /* NULL: none */
+	const char *gate;                  /* name of the deployment whose success lets roles and what is inherited through; NULL: none */
 	bool apply_manual;                 /* effective */
 	int64_t max_destroy;               /* 0: no limit */
 	uid_t store_uid;                   /* [deployment] owner, else (uid_t)-1 */
@@ -215,6 +216,9 @@ int desired_parse(const struct tree *t, const struct desired_schema *schema, str
  * by which tree_read_kept finds them. -EAGAIN: something changed since the tree was read; read again. */
 int desired_keep(const struct tree *t, const char *repo, const struct desired *d, const struct def_deployment *dep, struct content_store *c,
         char **ret_manifest, struct err **err);
+
+/* The manifest of a gated deployment: own (of what lies in the repo) with roles and inherited documents as in passed. -EINVAL: damaged. */
+int desired_gate(const char *own, const char *passed, char **ret_manifest, struct err **err);
 
 /* ---- editing, node sets ---- */
 

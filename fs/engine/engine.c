@@ -275,6 +275,11 @@ static void trouble_refresh(struct engine *e)
 		e->on_change(e->on_change_arg);
 }
 
+static void read_again(struct engine *e, void *arg)
+{
+	job_read(e, NULL, NULL);
+}
+
 static void turn_end(uv_prepare_t *prepare)
 {
 	struct engine *e = prepare->data;
@@ -283,6 +288,8 @@ static void turn_end(uv_prepare_t *prepare)
 
 	engine_wrlock(e);
 	anneal(e);
+	if (e->changed && gates_pass(e))
+		answer_add(e, read_again, NULL);
 	components_prune(e);
 	e->turn_number++;
 	rows_to_batch(e);

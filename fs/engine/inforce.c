@@ -313,7 +313,15 @@ static void take_nodes(struct engine *e, struct desired *d)
 	}
 }
 
-static void take_deployment(struct engine *e, struct desired *d, const struct def_deployment *def, const char *manifest)
+void taking_release(struct taking *t)
+{
+	free(t->manifest);
+	desired_unref(t->owner);
+	gated_release(&t->gated);
+	*t = (struct taking){0};
+}
+
+static void take_deployment(struct engine *e, struct desired *d, const struct def_deployment *def, struct taking *t)
 {
 	struct deployment *dep = model_deployment(&e->m, def->name);
 	if (!dep) {
@@ -344,12 +352,20 @@ static void take_deployment(struct engine *e, struct desired *d, const struct de
 		event_add(e, dep, NULL, NULL, NULL, "valid again");
 		mark_deployment(e, dep);
 	}
-	if (!manifest) /* the same as in force */
+	if (!t->manifest && !t->gated.by) /* the same as in force */
 		return;
-	str_replace(&dep->row.in_force, manifest);
+	gate_take(e, dep, &t->gated);
+	dep->version = t->version;
+	if (!t->manifest)
+		return;
+	def = t->def;
+	if (dep->def && t->owner && hash_eq(&dep->def->closure, &def->closure)) /* something else lies in the repo, but this is what is let through */
+		return;
+	str_replace(&dep->row.in_force, t->manifest);
 	str_replace(&dep->row.commit, d->commit);
+	dep->passed = dep->row.passed && !strcmp(dep->row.passed, t->manifest);
 	event_add(e, dep, NULL, NULL, NULL, "in force%s%s", d->commit ? ": " : "", d->commit ? d->commit : "");
-	put_in_force(e, dep, d, def);
+	put_in_force(e, dep, t->owner ? t->owner : d, def);
 }
 
 /* A name without a machine is nothing that could be destroyed: it goes with the words that wanted it. */
@@ -364,10 +380,10 @@ static void drop_never_made(struct engine *e, struct deployment *d)
 	}
 }
 
-static void take_deployments(struct engine *e, struct desired *d, char *const *manifests)
+static void take_deployments(struct engine *e, struct desired *d, struct taking *takings)
 {
 	for (size_t i = 0; i < d->n_deployments; i++)
-		take_deployment(e, d, d->deployments[i], manifests[i]);
+		take_deployment(e, d, d->deployments[i], &takings[i]);
 	struct deployment *dep, *tmp;
 	HASH_ITER (hh_name, e->m.deployments_by_name, dep, tmp) {
 		if (desired_deployment(d, dep->row.name))
@@ -385,7 +401,7 @@ static void take_deployments(struct engine *e, struct desired *d, char *const *m
 	}
 }
 
-void take_over(struct engine *e, struct desired *d, char *const *manifests)
+void take_over(struct engine *e, struct desired *d, struct taking *takings)
 {
 	/* m->desired goes last: def pointers of declared nodes point into it. */
 	struct desired *old = e->m.desired;
@@ -393,7 +409,7 @@ void take_over(struct engine *e, struct desired *d, char *const *manifests)
 	take_providers(e, d);
 	take_roles(e, d);
 	take_nodes(e, d);
-	take_deployments(e, d, manifests);
+	take_deployments(e, d, takings);
 	desired_unref(old);
 	e->changed = true;
 }
@@ -427,6 +443,9 @@ void take_over_kept(struct engine *e, struct deployment *dep)
 				n->declared = true;
 		}
 		source_copy(&dep->src, &def->src);
+		dep->passed = dep->row.passed && !strcmp(dep->row.passed, dep->row.in_force);
+		if (!def->gate) /* of a gated one more decided than lies in it: the first reading finds out */
+			dep->version = def->closure;
 		put_in_force(e, dep, d, def);
 	} else {
 		log_msg(LOG_ERROR, "deployment %s: what was in force is no longer valid: %s", dep->row.name,

@@ -213,11 +213,26 @@ void event_add(struct engine *e, const struct deployment *d, const struct node *
 int engine_load(struct engine *e, struct err **err);
 
 /* inforce.c */
-void take_over(struct engine *e, struct desired *d,
-        char *const *manifests);                             /* a reading of the repo; manifests by index of d->deployments, NULL: none. Lock held */
-void take_over_kept(struct engine *e, struct deployment *d); /* at start: row.in_force -> def. Lock held */
+/* What a reading found for one deployment: with manifest NULL nothing new. */
+struct taking {
+	char *manifest;
+	struct desired *owner; /* of def, a reference; NULL: the reading itself */
+	const struct def_deployment *def;
+	struct hash version; /* of all that decided: the same again is nothing new */
+	struct gated gated;
+};
+void taking_release(struct taking *t);
+/* A reading of the repo; takings by index of d->deployments, what is in them is taken. Lock held. */
+void take_over(struct engine *e, struct desired *d, struct taking *takings);
+void take_over_kept(struct engine *e, struct deployment *d);   /* at start: row.in_force -> def. Lock held */
 void deployment_refit(struct engine *e, struct deployment *d); /* nodes and node roles as d->def wants them. Lock held */
 const struct def_node *node_definition(const struct node *n);
+
+/* gate.c */
+void gated_release(struct gated *g);
+void gate_find(const struct def_deployment *lies, const struct def_deployment *passed, struct gated *ret); /* passed NULL: nothing has */
+void gate_take(struct engine *e, struct deployment *d, struct gated *g); /* what is gated now; takes *g. Lock held */
+bool gates_pass(struct engine *e); /* remembers what is active, for who is gated on it; true: somebody may go on. Lock held */
 
 /* jobs.c: reading the repo and storing into it */
 int jobs_open(struct engine *e, struct err **err);

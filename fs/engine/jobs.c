@@ -36,8 +36,8 @@ struct job {
 	struct strlist busy;
 	struct strlist sound; /* deployments without mistakes */
 	struct {
-		char *name;
-		struct hash closure;
+		char *name, *passed;
+		struct hash version;
 	} * in_force;
 	size_t n_in_force;
 	/* results */
@@ -45,26 +45,35 @@ struct job {
 	struct err *err;
 	struct tree *tree;
 	struct desired *desired;
-	char **manifests;
+	struct taking *takings; /* by index of desired->deployments */
 	char *old_value;
 };
 
 /* ---- on the worker ---- */
 
-static bool is_in_force(const struct job *j, const struct def_deployment *def)
+static bool is_in_force(const struct job *j, const char *name, const struct hash *version)
 {
 	for (size_t i = 0; i < j->n_in_force; i++)
-		if (!strcmp(j->in_force[i].name, def->name))
-			return hash_eq(&j->in_force[i].closure, &def->closure);
+		if (!strcmp(j->in_force[i].name, name))
+			return hash_eq(&j->in_force[i].version, version);
 	return false;
+}
+
+/* The manifest with which this deployment was active last; NULL: it never was. */
+static const char *passed_of(const struct job *j, const char *name)
+{
+	for (size_t i = 0; i < j->n_in_force; i++)
+		if (!strcmp(j->in_force[i].name, name))
+			return j->in_force[i].passed;
+	return NULL;
 }
 
 static void reading_drop(struct job *j)
 {
-	for (size_t i = 0; j->manifests && j->desired && i < j->desired->n_deployments; i++)
-		free(j->manifests[i]);
-	free(j->manifests);
-	j->manifests = NULL;
+	for (size_t i = 0; j->takings && j->desired && i < j->desired->n_deployments; i++)
+		taking_release(&j->takings[i]);
+	free(j->takings);
+	j->takings = NULL;
 	tree_free(j->tree);
 	j->tree = NULL;
 	desired_unref(j->desired);
@@ -83,14 +92,58 @@ static int read_tree(struct job *j, const char *overlay, size_t overlay_len)
 	return rc < 0 ? rc : desired_parse(j->tree, engine_schema(), &j->desired, &j->err);
 }
 
+/* Of a gated deployment: with its own document, but roles and what is inherited as they passed. */
+static int let_through(struct job *j, const char *passed, struct taking *t)
+{
+	_cleanup_free_ char *own = t->manifest;
+	struct tree *tree = NULL;
+	t->manifest = NULL;
+	int rc = desired_gate(own, passed, &t->manifest, &j->err);
+	if (rc == 0)
+		rc = tree_read_kept(j->e->content, t->manifest, &tree, &j->err);
+	if (rc == 0)
+		rc = desired_parse(tree, engine_schema(), &t->owner, &j->err);
+	tree_free(tree);
+	if (rc < 0)
+		return rc;
+	const struct def_deployment *lies = t->def;
+	t->def = desired_deployment(t->owner, lies->name);
+	gate_find(lies, t->def, &t->gated);
+	if (!t->def->valid) {
+		free(t->manifest);
+		t->manifest = NULL;
+	}
+	return 0;
+}
+
+static int keep_one(struct job *j, const struct def_deployment *def, struct taking *t)
+{
+	const char *passed = def->gate ? passed_of(j, def->gate) : NULL;
+	t->def = def;
+	t->version = def->closure;
+	if (def->gate) {
+		struct hasher *h = hasher_new();
+		hasher_add(h, &def->closure, sizeof def->closure);
+		hasher_add_str(h, passed);
+		hasher_end(h, &t->version);
+		hasher_free(h);
+	}
+	if (is_in_force(j, def->name, &t->version))
+		return 0;
+	if (def->gate && !passed) {
+		gate_find(def, NULL, &t->gated);
+		return 0;
+	}
+	int rc = desired_keep(j->tree, j->e->repo, j->desired, def, j->e->content, &t->manifest, &j->err);
+	return rc == 0 && passed ? let_through(j, passed, t) : rc;
+}
+
 static int keep_all(struct job *j)
 {
-	j->manifests = xcalloc(j->desired->n_deployments + 1, sizeof *j->manifests);
+	j->takings = xcalloc(j->desired->n_deployments + 1, sizeof *j->takings);
 	for (size_t i = 0; i < j->desired->n_deployments; i++) {
 		const struct def_deployment *def = j->desired->deployments[i];
-		if (!def->valid || def->busy || is_in_force(j, def))
-			continue;
-		int rc = desired_keep(j->tree, j->e->repo, j->desired, def, j->e->content, &j->manifests[i], &j->err);
+		int rc = def->valid && !def->busy ? keep_one(j, def, &j->takings[i]) : 0;
 		if (rc < 0)
 			return rc;
 	}
@@ -213,8 +266,10 @@ void write_reply(struct engine *e, struct write_request *w, int rc, struct err *
 static void job_free(struct job *j)
 {
 	reading_drop(j);
-	for (size_t i = 0; i < j->n_in_force; i++)
+	for (size_t i = 0; i < j->n_in_force; i++) {
 		free(j->in_force[i].name);
+		free(j->in_force[i].passed);
+	}
 	free(j->in_force);
 	strlist_release(&j->busy);
 	strlist_release(&j->sound);
@@ -254,8 +309,8 @@ static void job_done(void *arg)
 	struct engine *e = j->e;
 	e->job = NULL;
 	engine_wrlock(e);
-	if (j->desired && (j->rc == 0 || !j->write) && j->manifests)
-		take_over(e, j->desired, j->manifests);
+	if (j->desired && (j->rc == 0 || !j->write) && j->takings)
+		take_over(e, j->desired, j->takings);
 	if (!j->write)
 		read_tell(e, j);
 	if (j->write) {
@@ -293,10 +348,9 @@ static void job_begin(struct engine *e, struct job *j)
 	for (struct deployment *d = e->m.deployments_by_name; d; d = d->hh_name.next) {
 		if (!d->invalid && d->def)
 			strlist_add(&j->sound, d->row.name);
-		if (!d->def)
-			continue;
 		j->in_force[j->n_in_force].name = xstrdup(d->row.name);
-		j->in_force[j->n_in_force++].closure = d->def->closure;
+		j->in_force[j->n_in_force].passed = xstrdup(d->row.passed);
+		j->in_force[j->n_in_force++].version = d->version;
 	}
 	model_unlock(&e->m);
 }
@@ -532,9 +586,9 @@ int read_now(struct engine *e, struct err **err)
 	job_begin(e, j);
 	read_work(j);
 	int rc = j->rc;
-	if (j->desired && j->manifests) {
+	if (j->desired && j->takings) {
 		engine_wrlock(e);
-		take_over(e, j->desired, j->manifests);
+		take_over(e, j->desired, j->takings);
 		if (rc < 0)
 			read_tell(e, j);
 		engine_wrunlock(e);

@@ -134,7 +134,8 @@ int engine_load(struct engine *e, struct err **err)
 		d->row.destroying = r->destroying;
 		d->row.in_force = r->in_force;
 		d->row.commit = r->commit;
-		r->in_force = r->commit = NULL;
+		d->row.passed = r->passed;
+		r->in_force = r->commit = r->passed = NULL;
 	}
 	load_nodes(e, &c);
 	load_node_roles(e, &c);

@@ -76,6 +76,7 @@ static void deployment_free(struct deployment *d)
 	desired_unref(d->def_owner);
 	row_deployment_release(&d->row);
 	free(d->problem);
+	gated_release(&d->gated);
 	def_source_release(&d->src);
 	free(d->nodes);
 	free(d);

@@ -116,6 +116,12 @@ struct deployment {
 	struct node **nodes;              /* by group, then number/name */
 	size_t n_nodes, cap_nodes;
 	uint64_t generation; /* grows with every change of it or of its nodes: what is rendered from it is good for one */
+	struct gated {       /* what lies in the repo and is not in force here because it has not passed elsewhere; by NULL: all of it is */
+		char *by;    /* the deployment that gates */
+		char *role;  /* whose content has not passed; NULL: what is inherited, or nothing has passed yet */
+		struct hash content;
+		char *problem; /* what passed does not go with what lies here */
+	} gated;
 	size_t n_active, n_due, n_running, n_error, n_total; /* node roles on wanted nodes, kept up to date by the engine */
 	/* The engine's own. */
 	struct role_slot *slots; /* one for each of def->roles */
@@ -123,6 +129,8 @@ struct deployment {
 	char *nodes_missing;     /* why it is not known */
 	bool nodes_fresh;
 	bool dirty;
+	struct hash version; /* what decided on what is in force: documents, contents, what has passed elsewhere */
+	bool passed;         /* row.passed is what is in force */
 	UT_hash_handle hh_name, hh_id;
 };
 
@@ -240,6 +248,8 @@ void node_failure(const struct node *n, struct buf *out); /* what is wrong with 
 void deployment_why(const struct model *m, const struct deployment *d, struct buf *out);
 /* What failed, one "PATH: sentence" a line (PATH in the mount: "nodes/n1/roles/etcd"); nothing when nothing did. */
 void deployment_error(const struct model *m, const struct deployment *d, struct buf *out);
+/* "gated: roles/etcd content 3f2a91c4 is not yet active in etcd-qa (there: active on 2 of 3 nodes)"; nothing when all is in force (gate.c). */
+void deployment_gated(const struct model *m, const struct deployment *d, struct buf *out);
 /* ready, degraded... of a provider or role: one word and a sentence. */
 const char *provider_state_name(const struct provider_object *p); /* "ready", "error", "invalid" */
 void provider_why(const struct provider_object *p, struct buf *out);

@@ -298,6 +298,11 @@ void plan_make(const struct model *m, const struct deployment *d, struct plan *r
 {
 	const struct node *coming = NULL;
 	*ret = (struct plan){0};
+	if (d->gated.by) {
+		struct buf gated = {0};
+		deployment_gated(m, d, &gated);
+		ret->gated = buf_detach(&gated, NULL);
+	}
 	for (size_t i = 0; i < d->n_nodes && !coming; i++)
 		if (d->nodes[i]->wanted && d->nodes[i]->unapproved && d->nodes[i]->row.phase == NODE_PLANNED && !d->nodes[i]->row.incarnation)
 			coming = d->nodes[i];
@@ -324,6 +329,7 @@ void plan_release(struct plan *p)
 		free(p->lines[i].target);
 	}
 	free(p->lines);
+	free(p->gated);
 	*p = (struct plan){0};
 }
 
@@ -337,7 +343,7 @@ void plan_text(const struct plan *p, struct buf *out)
 {
 	buf_addf(out, "plan %s: ", p->id);
 	if (!p->n_lines) {
-		buf_adds(out, "nothing to do\n");
+		buf_addf(out, "nothing to do\n%s%s", p->gated ? p->gated : "", p->gated ? "\n" : "");
 		return;
 	}
 	counted(out, p->n_create, "create");
@@ -354,6 +360,8 @@ void plan_text(const struct plan *p, struct buf *out)
 		const struct plan_line *l = &p->lines[i];
 		buf_addf(out, "%c %-*s  %s%s\n", l->op, (int)width, l->object, l->confirm && !l->approved ? "confirm: " : "", l->detail);
 	}
+	if (p->gated)
+		buf_addf(out, "%s\n", p->gated);
 }
 
 static const char *op_name(enum plan_op op)
@@ -383,7 +391,7 @@ void plan_json(const struct plan *p, const struct deployment *d, struct buf *out
 		        lines, json_pack("{s:s, s:s, s:s, s:b, s:b, s:s?}", "op", op_name(l->op), "object", object + strspn(object, " "), "because",
 		                       l->detail, "confirm", l->confirm, "approved", l->approved, "target", l->target));
 	}
-	json_t *all = json_pack("{s:s, s:s, s:o}", "deployment", d->row.name, "id", p->id, "lines", lines);
+	json_t *all = json_pack("{s:s, s:s, s:s?, s:o}", "deployment", d->row.name, "id", p->id, "gated", p->gated, "lines", lines);
 	char *text = json_dumps(all, JSON_INDENT(2));
 	buf_adds(out, text);
 	buf_addc(out, '\n');

@@ -20,6 +20,7 @@ struct plan {
 	char id[9];              /* hash of the lines not yet approved: 8 hex digits; "-" when there is none */
 	struct plan_line *lines; /* creations, runs, rebuilds, releases */
 	size_t n_lines, cap_lines;
+	char *gated; /* what lies in the repo and is not in the plan because it is gated: a sentence; NULL: nothing */
 	size_t n_create, n_run, n_rebuild, n_release, n_confirm;
 };
 void plan_make(const struct model *m, const struct deployment *d, struct plan *ret);

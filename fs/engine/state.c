@@ -437,6 +437,8 @@ enum deployment_state deployment_state(const struct deployment *d)
 		return DS_ERROR;
 	if (d->row.destroying)
 		return d->n_nodes ? DS_WORKING : DS_PROPOSED;
+	if (!d->def && d->gated.by)
+		return DS_PROPOSED;
 	if (deployment_reached(d))
 		return DS_ACTIVE;
 	if (any_proposed(d)) {
@@ -526,13 +528,16 @@ void deployment_why(const struct model *m, const struct deployment *d, struct bu
 	case DS_PROPOSED:
 		if (d->row.destroying)
 			buf_adds(out, "destroyed as told; 'apply' builds it again");
-		else
+		else if (d->def)
 			what_waits(d, out);
-		return;
+		break;
 	case DS_ACTIVE:
 		buf_addf(out, "%zu node%s, %zu role%s as described", d->n_nodes, d->n_nodes == 1 ? "" : "s", d->n_total, d->n_total == 1 ? "" : "s");
-		return;
+		break;
 	}
+	if (d->gated.by && d->def)
+		buf_adds(out, "; ");
+	deployment_gated(m, d, out);
 }
 
 void deployment_error(const struct model *m, const struct deployment *d, struct buf *out)

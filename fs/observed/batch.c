@@ -82,6 +82,7 @@ void store_put_deployment(struct store_batch *b, const struct row_deployment *r)
 	number(b, r->destroying);
 	text(b, r->in_force);
 	text(b, r->commit);
+	text(b, r->passed);
 }
 
 void store_del_deployment(struct store_batch *b, int64_t id)

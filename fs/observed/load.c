@@ -19,7 +19,7 @@ static void deployment_row(struct store_contents *c, sqlite3_stmt *st)
 {
 	c->deployments = xreallocarray(c->deployments, c->n_deployments + 1, sizeof *c->deployments);
 	c->deployments[c->n_deployments++] =
-	        (struct row_deployment){number(st, 0), text(st, 1), number(st, 2), number(st, 3), text(st, 4), text(st, 5)};
+	        (struct row_deployment){number(st, 0), text(st, 1), number(st, 2), number(st, 3), text(st, 4), text(st, 5), text(st, 6)};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
 }
@@ -221,6 +221,7 @@ void row_deployment_release(struct row_deployment *r)
 	free(r->name);
 	free(r->in_force);
 	free(r->commit);
+	free(r->passed);
 }
 
 void row_node_release(struct row_node *r)

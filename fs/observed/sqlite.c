@@ -47,11 +47,12 @@ static const char *const migrations[] = {
         "CREATE TRIGGER node_role_gone AFTER DELETE ON node_roles BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
         "CREATE TRIGGER intent_gone AFTER DELETE ON intents BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
         "CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN UPDATE used SET last=OLD.number WHERE name='run' AND last<OLD.number; END;",
+        "ALTER TABLE deployments ADD COLUMN passed TEXT;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
 static const char *const statements[N_STATEMENTS] = {
-        [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?)",
+        [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?,?)",
         [DEL_DEPLOYMENT] = "DELETE FROM deployments WHERE id=?",
         [PUT_NODE] = "INSERT OR REPLACE INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_NODE] = "DELETE FROM nodes WHERE id=?",

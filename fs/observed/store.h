@@ -18,6 +18,7 @@ struct row_deployment {
 	bool destroying; /* 'destroy' was written and not yet applied */
 	char *in_force;  /* JSON: the manifest of documents in force, see fs/desired/desired.h */
 	char *commit;    /* git commit of the version in force, "-dirty" behind it; NULL: no git */
+	char *passed;    /* as in_force: the last version with which all of it was active; what is gated on it may have that */
 };
 struct row_node {
 	int64_t id;
