@@ -204,21 +204,13 @@ static void take_provider(struct engine *e, struct provider_object *p, struct de
 	if (def->src.busy)
 		return;
 	str_replace(&p->problem, def->valid ? NULL : def->problem);
-	if (!def->valid)
+	if (!def->valid || !provider_may_become(e, p, def->type))
 		return;
 	desired_ref(owner);
 	desired_unref(p->def_owner);
 	p->def_owner = owner;
 	p->def = def;
 	provider_refresh(e, p);
-}
-
-static bool provider_in_use(const struct model *m, const struct provider_object *p)
-{
-	for (const struct node *n = m->nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == p && n->row.phase != NODE_PLANNED)
-			return true;
-	return false;
 }
 
 static void close_provider(struct engine *e, void *arg)
@@ -240,7 +232,7 @@ static void take_providers(struct engine *e, struct desired *d)
 		if (desired_provider(d, p->name))
 			continue;
 		str_replace(&p->problem, "its document is gone");
-		if (provider_in_use(&e->m, p) || p->calls || p->opening || p->listing)
+		if (provider_in_use(e, p))
 			continue;
 		for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
 			if (n->provider == p)

@@ -238,6 +238,7 @@ bool gates_pass(struct engine *e); /* remembers what is active, for who is gated
 int jobs_open(struct engine *e, struct err **err);
 void jobs_close(struct engine *e);
 void job_read(struct engine *e, void (*done)(void *arg), void *arg); /* a reading soon, then done (may be NULL) */
+void job_read_soon(struct engine *e);                                /* once all is quiet, as after a change on disk */
 void job_store(struct engine *e, struct write_request *w, const char *path);
 void write_reply(struct engine *e, struct write_request *w, int rc, struct err *err); /* after the commit; takes err. Lock held */
 int read_now(struct engine *e, struct err **err);                                     /* at start, on the calling thread */
@@ -294,6 +295,11 @@ void node_op_cancel(struct engine *e, struct node *n);
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
 void instance_hosts_free(struct engine *e);
 void provider_refresh(struct engine *e, struct provider_object *p); /* opens or reloads by effect. Lock held */
+/* Machines of its exist, or it is doing something. */
+bool provider_in_use(const struct engine *e, const struct provider_object *p);
+/* May a definition of this type come into force? A plug-in in use keeps its place, and problem says so; one at rest is closed. Lock held. */
+bool provider_may_become(struct engine *e, struct provider_object *p, const char *type);
+void images_free(struct provider_object *p);
 void node_spec(const struct node *n, char hex[HASH_HEX]);
 const char *node_image(const struct node *n);
 bool node_needs_rebuild(const struct node *n);

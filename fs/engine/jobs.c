@@ -438,7 +438,7 @@ static void on_settle(uv_timer_t *t)
 	job_read(e, NULL, NULL);
 }
 
-static void something_changed(struct engine *e)
+void job_read_soon(struct engine *e)
 {
 	int64_t now = monotonic_ms();
 	if (!e->rescan)
@@ -450,7 +450,7 @@ static void something_changed(struct engine *e)
 
 static void on_watch(void *arg)
 {
-	something_changed(arg);
+	job_read_soon(arg);
 }
 
 static bool writers_open(struct engine *e)
@@ -506,7 +506,7 @@ static void settle_try(struct settle *s)
 	int64_t waited = monotonic_ms() - s->asked;
 	enum git_state git = git_state(e->repo, NULL);
 	if (e->watch && watch_drain(e->watch))
-		something_changed(e);
+		job_read_soon(e);
 	if ((waited < DRAIN_MS && writers_open(e)) || (git == GIT_LOCKED && waited < GIT_LOCK_MS)) {
 		uv_timer_start(&s->timer, settle_again, 10, 0);
 		return;
@@ -541,7 +541,7 @@ void engine_settle(struct engine *e, void (*done)(void *arg), void *arg)
 
 static void changed_post(struct engine *e, void *arg)
 {
-	something_changed(e);
+	job_read_soon(e);
 }
 
 void engine_document_changed(struct engine *e, const char *path)

@@ -303,6 +303,18 @@ void refuse(struct engine *e, enum object_kind kind, int64_t id, const char *who
 	e->changed = true;
 }
 
+void images_free(struct provider_object *p)
+{
+	for (struct image *i = p->images, *next; i; i = next) {
+		next = i->next;
+		free(i->name);
+		free(i->progress);
+		free(i->error);
+		free(i);
+	}
+	p->images = NULL;
+}
+
 void model_release(struct model *m)
 {
 	struct node_role *nr, *nr_tmp;
@@ -326,13 +338,7 @@ void model_release(struct model *m)
 	HASH_CLEAR(hh_id, m->providers_by_id);
 	HASH_ITER (hh_name, m->providers_by_name, p, p_tmp) {
 		HASH_DELETE(hh_name, m->providers_by_name, p);
-		for (struct image *i = p->images, *next; i; i = next) {
-			next = i->next;
-			free(i->name);
-			free(i->progress);
-			free(i->error);
-			free(i);
-		}
+		images_free(p);
 		desired_unref(p->def_owner);
 		def_source_release(&p->src);
 		settings_release(&p->opened_with);

@@ -153,6 +153,7 @@ struct provider_object {
 	int64_t *waiting;     /* ids of nodes and node roles that wait for a free slot, in order */
 	size_t n_waiting, cap_waiting;
 	bool opening, listed, listing;
+	bool awaits_type; /* another type is described, and machines of this one are still there */
 	struct settings opened_with;
 	UT_hash_handle hh_name, hh_id;
 };

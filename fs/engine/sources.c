@@ -1,6 +1,7 @@
 /* Providers as the engine keeps them: opened with the settings in force, listed now and then so that what vanished or stopped is seen. */
 #include "fs/engine/internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 /* ---- opening and reloading ---- */
@@ -21,7 +22,23 @@ struct provider_open {
 	struct settings settings;
 	const struct provider_ops *ops;
 	struct provider *instance;
+	bool has_machines;
 };
+
+/* Writes down whose machines the directory is about: after a restart nothing else tells, and another plug-in would swear that they are gone. */
+static int sign_type(const struct provider_open *o, const char *dir, struct err **err)
+{
+	_cleanup_free_ char *path = path_join(dir, "type");
+	_cleanup_buf_ struct buf was = {0};
+	bool read = file_read(AT_FDCWD, path, 64, &was, NULL) == 0;
+
+	if (read && !strcmp(buf_str(&was), o->ops->type))
+		return 0;
+	if (!read || !o->has_machines)
+		return file_write_atomic(AT_FDCWD, path, o->ops->type, strlen(o->ops->type), 0600, err);
+	return err_set(err, EBUSY, "its type is '%s' now and it has machines of type '%s': put 'type = %s' back until they are given up",
+	        o->ops->type, buf_str(&was), buf_str(&was));
+}
 
 static int instance_open(struct engine *e, struct provider_open *o, struct err **err)
 {
@@ -38,6 +55,8 @@ static int instance_open(struct engine *e, struct provider_open *o, struct err *
 	/* An instance that was closed, or could not be opened, may still end what it began: hosts are freed with the loop. */
 	h->next = e->instance_hosts;
 	e->instance_hosts = h;
+	if (rc == 0)
+		rc = sign_type(o, h->dir, err);
 	return rc < 0 ? rc : o->ops->open(&h->host, &o->settings, &o->instance, err);
 }
 
@@ -84,6 +103,67 @@ static void provider_open_effect(struct engine *e, void *arg)
 	free(o);
 }
 
+/* ---- another plug-in under the same name */
+
+static size_t count_machines(const struct engine *e, const struct provider_object *p)
+{
+	size_t n = 0;
+	for (const struct node *o = e->m.nodes_by_name; o; o = o->hh_name.next)
+		n += o->provider == p && (o->op || o->row.phase != NODE_PLANNED);
+	return n;
+}
+
+bool provider_in_use(const struct engine *e, const struct provider_object *p)
+{
+	for (const struct image *i = p->images; i; i = i->next)
+		if (i->phase == IMAGE_PREPARING)
+			return true;
+	return p->calls || p->runs || p->opening || p->listing || count_machines(e, p);
+}
+
+struct retired {
+	const struct provider_ops *ops;
+	struct provider *instance;
+};
+
+static void retire_effect(struct engine *e, void *arg)
+{
+	struct retired *r = arg;
+	r->ops->close(r->instance);
+	free(r);
+}
+
+static void retire(struct engine *e, struct provider_object *p)
+{
+	struct retired *r = xmalloc(sizeof *r);
+	*r = (struct retired){p->ops, p->instance};
+	p->instance = NULL;
+	effect_add(e, retire_effect, r);
+	images_free(p);
+	p->listed = false;
+	str_replace(&p->capacity, NULL);
+	settings_release(&p->opened_with);
+}
+
+bool provider_may_become(struct engine *e, struct provider_object *p, const char *type)
+{
+	p->awaits_type = false;
+	if (!p->instance && !p->opening)
+		return true;
+	if (!strcmp(p->ops->type, type))
+		return true;
+	if (!provider_in_use(e, p)) {
+		retire(e, p);
+		return true;
+	}
+	p->awaits_type = true;
+	size_t n = count_machines(e, p);
+	_cleanup_free_ char *until = n ? xasprintf("its %zu machine%s given up", n, n == 1 ? " is" : "s are") : xstrdup("it has ended what it does");
+	str_replace(&p->problem, NULL);
+	p->problem = xasprintf("%s: its type was '%s' and is '%s' now, which waits until %s", p->src.path, p->ops->type, type, until);
+	return false;
+}
+
 void provider_refresh(struct engine *e, struct provider_object *p)
 {
 	if (!p->def || p->opening)
@@ -95,6 +175,7 @@ void provider_refresh(struct engine *e, struct provider_object *p)
 	o->p = p;
 	o->ops = p->ops;
 	o->instance = p->instance;
+	o->has_machines = count_machines(e, p);
 	settings_copy(&o->settings, &p->def->settings);
 	p->opening = true;
 	effect_add(e, provider_open_effect, o);
@@ -209,6 +290,10 @@ void providers_list(struct engine *e, struct provider_object *only)
 		return;
 	}
 	struct provider_object *p, *tmp;
-	HASH_ITER (hh_name, e->m.providers_by_name, p, tmp)
-		list_one(e, p);
+	HASH_ITER (hh_name, e->m.providers_by_name, p, tmp) {
+		if (p->awaits_type && !provider_in_use(e, p))
+			job_read_soon(e);
+		else
+			list_one(e, p);
+	}
 }

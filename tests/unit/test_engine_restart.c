@@ -252,6 +252,53 @@ Test(restart, a_database_that_is_none_is_said)
 	cr_expect(strstr(err_msg(err), "rebarfs.db"), "%s", err_msg(err));
 }
 
+/* ---- another plug-in under the same name ---- */
+
+static char *why_of_provider(const char *name)
+{
+	struct buf b = {0};
+	model_rdlock(model);
+	provider_why(model_provider(model, name), &b);
+	model_unlock(model);
+	return buf_detach(&b, NULL);
+}
+
+Test(restart, a_provider_without_machines_may_become_another)
+{
+	put_web();
+	put("providers/sim/provider.ini", "[provider]\ntype = ssh\n");
+	open_engine();
+	settle();
+	eventually(model_provider(model, "sim")->listed);
+	put_provider("sim", "", QUICK);
+	rest("d", true);
+	cr_expect_eq(machines("sim", NULL), 2);
+}
+
+Test(restart, a_provider_with_machines_stays_what_it_is)
+{
+	converged();
+	put("providers/sim/provider.ini", "[provider]\ntype = exec\n[exec]\nprogram = sh\n");
+	settle();
+	expect_has(why_of_provider("sim"), "its type was 'fake' and is 'exec' now, which waits until its 2 machines are given up");
+	eventually(node_state(node("d-n-1")) == NS_READY);
+	for (int i = 0; i < 2; i++) { /* the restart finds no more than the word of the state directory */
+		reopen();
+		eventually(model_provider(model, "sim")->problem || model_provider(model, "sim")->error);
+		expect_has(why_of_provider("sim"), "'fake'");
+		cr_expect_not(locked(node("d-n-1")->gone));
+		cr_expect_eq(machines("sim", NULL), 2);
+	}
+	put_provider("sim", "", QUICK);
+	rest("d", true);
+	cr_expect_eq(n_runs("d-n-1", "web"), 1);
+	cr_assert_eq(ctl("d", "destroy"), 0);
+	put("providers/sim/provider.ini", "[provider]\ntype = exec\n[exec]\nprogram = sh\n");
+	settle();
+	eventually(!model_provider(model, "sim")->problem && !strcmp(model_provider(model, "sim")->ops->type, "exec"));
+	cr_expect_eq(machines("sim", NULL), 0);
+}
+
 /* ---- lies ---- */
 
 Test(restart, a_machine_that_vanished_is_said_and_replaced_only_when_told)
