@@ -14,8 +14,7 @@ void section_words(const char *section, struct strlist *ret)
 	}
 }
 
-/* "nodes *" takes "nodes db": as many words, and * any one. */
-static bool section_matches(const char *pattern, const char *section)
+bool section_matches(const char *pattern, const char *section)
 {
 	while (*pattern && *section) {
 		size_t a = strcspn(pattern, " "), b = strcspn(section, " ");

@@ -175,6 +175,7 @@ const struct def_provider *desired_provider(const struct desired *d, const char 
 const struct def_role *desired_role(const struct desired *d, const char *name);
 const struct def_node *desired_node(const struct desired *d, const char *name);
 const struct def_deployment *desired_deployment(const struct desired *d, const char *name);
+const struct def_source *desired_source(const struct desired *d, const char *path); /* of the document at path; NULL: there is none */
 const struct def_group *def_group_find(const struct def_deployment *d, const char *name);
 const struct def_param *def_param_find(const struct def_role *r, const char *name);
 
@@ -219,6 +220,29 @@ int desired_keep(const struct tree *t, const char *repo, const struct desired *d
 
 /* The manifest of a gated deployment: own (of what lies in the repo) with roles and inherited documents as in passed. -EINVAL: damaged. */
 int desired_gate(const char *own, const char *passed, char **ret_manifest, struct err **err);
+
+/* ---- what documents could say (settable.c) ---- */
+
+/* A document as its reading in force knows it. One of the first four is not NULL. */
+struct settable {
+	const struct desired_schema *schema;
+	const struct def_deployment *deployment;
+	const struct def_provider *provider;
+	const struct def_role *role;
+	const struct def_node *node;
+	const struct desired *owner;     /* the reading of the deployment, or of the one that the node is in; else NULL */
+	const struct def_deployment *in; /* of a node: where it is, and in which group; NULL: in none */
+	const struct def_group *group;
+};
+typedef void settable_fn(void *arg, const char *name); /* name is good during the call */
+/* Every section, and every key of one, that the document has, inherits or could have: each once. */
+void settable_sections(const struct settable *s, settable_fn *each, void *arg);
+void settable_keys(const struct settable *s, const char *section, settable_fn *each, void *arg);
+bool settable_is_set(const struct settable *s, const char *section, const char *key); /* in this very document, not inherited */
+/* What is set, else inherited, else what holds by default; appends nothing when there is no such thing. */
+void settable_value(const struct settable *s, const char *section, const char *key, struct buf *out);
+/* The row that rules a key; NULL: a parameter, or none. */
+const struct key_row *settable_row(const struct settable *s, const char *section, const char *key);
 
 /* ---- editing, node sets ---- */
 

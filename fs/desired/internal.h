@@ -141,6 +141,8 @@ int heading_line(const struct doc *d, const char *section);              /* 0: n
 /* "params etcd @db" -> words; at most max. The strings are the list's. */
 void section_words(const char *section, struct strlist *ret);
 
+/* "nodes *" takes "nodes db": as many words, and * any one. */
+bool section_matches(const char *pattern, const char *section);
 /* Sections and keys against tables (NULL-terminated list), values against rows. [params ...] is the caller's. */
 void check_form(struct parse *p, struct doc *doc, const struct key_row *const *tables);
 bool is_params(const char *section); /* [params] or [params ...] */

@@ -226,6 +226,7 @@ struct node *model_node(const struct model *m, const char *name);
 struct node *model_node_id(const struct model *m, int64_t id);
 struct node_role *model_node_role_id(const struct model *m, int64_t id);
 struct node_role *node_role_find(const struct node *n, const char *role);
+const struct def_node *node_definition(const struct node *n); /* its document as in force where it belongs; NULL: it has none */
 struct provider_object *model_provider(const struct model *m, const char *name);
 struct provider_object *model_provider_id(const struct model *m, int64_t id);
 struct role_object *model_role(const struct model *m, const char *name);

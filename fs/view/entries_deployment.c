@@ -209,7 +209,7 @@ const struct entry deployment_entries[] = {
                 .mode = S_IFREG | 0444,
                 .flags = ENTRY_STREAM | ENTRY_SETTLE,
                 .help = "blocks until nothing runs any more and shows progress; fails with EIO unless desired is reached"},
-        ENTRY_DESIRED("each key of deployment.ini, and what 'like' inherits"),
+        ENTRY_DESIRED("each key that deployment.ini has, inherits or could have"),
         {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "links to its nodes"},
         {.name = "roles", .mode = S_IFDIR | 0755, .list = list_roles, .find = find_role, .help = "links to its roles"},
         {.name = "matrix", .mode = S_IFREG | 0444, .flags = ENTRY_COSTLY, .render = render_matrix, .help = "node x role, a state in each cell"},

@@ -89,7 +89,7 @@ const struct entry node_entries[] = {
         {.name = "facts.json", .mode = S_IFREG | 0444, .render = render_facts, .help = "what was found on it: os, kernel, cpus, memory, disks, nics"},
         {.name = "log", .mode = S_IFREG | 0444, .flags = ENTRY_LOG, .help = "what the last run on it printed; grows while it runs"},
         {.name = "ssh_config", .mode = S_IFREG | 0444, .render = render_ssh_config, .help = "for ssh -F"},
-        ENTRY_DESIRED("each key of node.ini, if it has one"),
+        ENTRY_DESIRED("each key that node.ini has or could have, if there is one"),
         {.name = "roles", .mode = S_IFDIR | 0755, .list = list_roles, .find = find_role, .help = "a directory for each role on it"},
         ENTRY_REFUSED,
         ENTRY_CTL("read: the verbs; write: one of them"),

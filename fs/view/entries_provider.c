@@ -54,7 +54,7 @@ const struct entry provider_entries[] = {
                 .render = render_capacity,
                 .help = "how much room there was when it was last asked, seconds ago; empty where it is not known"},
         {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "links to the nodes that come from here"},
-        ENTRY_DESIRED("each key of provider.ini"),
+        ENTRY_DESIRED("each key that provider.ini has or could have"),
         ENTRY_REFUSED,
         {0},
 };
@@ -107,7 +107,7 @@ const struct entry role_entries[] = {
         {.name = "error", .mode = S_IFREG | 0444, .render = render_role_error, .help = "the first mistake in the role; empty when there is none"},
         {.name = "digest", .mode = S_IFREG | 0444, .render = render_role_digest, .help = "the hash of the role's content as it lies in the repo"},
         {.name = "used-by", .mode = S_IFREG | 0444, .render = render_used_by, .help = "the deployments that use it, one a line"},
-        ENTRY_DESIRED("each key of role.ini"),
+        ENTRY_DESIRED("each key that role.ini has or could have"),
         ENTRY_REFUSED,
         {0},
 };

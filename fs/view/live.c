@@ -135,13 +135,15 @@ static void set_time(struct stat *st, int64_t ms)
 void live_stat(struct view *v, const struct object *o, const struct place *p, struct stat *st)
 {
 	mode_t mode = place_mode(v->names, p);
+	const struct entry *e = place_entry(v->names, p);
 	struct owner owner;
-	place_owner(o, place_entry(v->names, p), mode, &v->repo_owner, &owner);
+	place_owner(o, e, mode, &v->repo_owner, &owner);
 	*st = (struct stat){
 	        .st_ino = place_stat_ino(v->names, p), .st_mode = owner.mode, .st_uid = owner.uid, .st_gid = owner.gid, .st_blksize = 4096};
 	st->st_nlink = S_ISDIR(mode) ? 2 : 1;
 	/* A directory's time stands still: tar calls a directory whose time moved while it read it an error. */
-	set_time(st, S_ISREG(mode) ? v->changed_at : v->model->started);
+	if (!e || !e->unset || !e->unset(o))
+		set_time(st, S_ISREG(mode) ? v->changed_at : v->model->started);
 }
 
 static double attr_timeout(const struct stat *st)
@@ -311,7 +313,8 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 		log_stat(v, is_open && open_now.log_run ? open_now.log_run : at.log_run, &at.st);
 	} else if (is_open && S_ISREG(at.st.st_mode) && open_now.at) {
 		at.st.st_size = (off_t)open_now.size;
-		set_time(&at.st, open_now.at);
+		if (at.st.st_mtim.tv_sec) /* what nobody set has none */
+			set_time(&at.st, open_now.at);
 	} else if (flags & ENTRY_COSTLY) {
 		getattr_costly(v, req, ino, &at.st);
 		return;

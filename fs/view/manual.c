@@ -20,7 +20,13 @@ static const char intro[] =
         "A file holds one value, one table or one JSON document, as it was when it was opened. 'why' is always a sentence. What can be written takes "
         "one line\n"
         "with one write; what is refused fails in that write, and 'refused' beside it says why. Names in live directories cannot be created or "
-        "removed.\n";
+        "removed.\n"
+        "\n"
+        "Below NAME/desired/SECTION/ stands every key that the document has or could have, parameters of its roles under params.ROLE. 'ls -l' tells "
+        "which the\n"
+        "document itself sets: the others are of 1970, and show what holds instead, inherited or by default (empty: nothing). 'echo VALUE > KEY' "
+        "sets a\n"
+        "key here, 'echo > KEY' takes it out again; touching or emptying the file changes nothing.\n";
 
 static void add_table(struct buf *out, enum place_kind kind, const char *title)
 {

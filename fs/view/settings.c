@@ -1,27 +1,34 @@
-/* desired/SECTION/KEY: each key of the document behind an object as a file of one value. SECTION is the section's words joined by dots. */
+/* desired/SECTION/KEY: each key that the document behind an object has, inherits or could have, as a file of one value. SECTION is the section's
+ * words joined by dots. */
 #include "fs/base/mem.h"
 #include "fs/view/entries.h"
 #include <string.h>
 
-static const struct settings *settings_of(const struct object *o)
+/* false: no document was ever in force. */
+static bool settable_of(const struct object *o, struct settable *ret)
 {
-	if (o->deployment)
-		return o->deployment->def ? &o->deployment->def->effective : NULL;
-	if (o->node)
-		return o->node->def ? &o->node->def->settings : NULL;
-	if (o->provider)
-		return o->provider->def ? &o->provider->def->settings : NULL;
-	if (o->role)
-		return o->role->def ? &o->role->def->settings : NULL;
-	return NULL;
+	*ret = (struct settable){.schema = engine_schema()};
+	if (o->deployment) {
+		ret->deployment = o->deployment->def;
+		ret->owner = o->deployment->def_owner;
+	} else if (o->node) {
+		const struct deployment *d = o->node->deployment;
+		ret->node = node_definition(o->node);
+		ret->owner = o->m->desired;
+		if (d && d->def && d->def_owner && o->node->group) {
+			ret->in = d->def;
+			ret->owner = d->def_owner;
+			ret->group = o->node->group;
+		}
+	} else if (o->provider) {
+		ret->provider = o->provider->def;
+	} else if (o->role) {
+		ret->role = o->role->def;
+	}
+	return ret->deployment || ret->node || ret->provider || ret->role;
 }
 
-static const struct key_row *document_keys(const struct object *o)
-{
-	return o->deployment ? deployment_keys : o->node ? node_keys : o->provider ? provider_keys : role_keys;
-}
-
-static void section_name(const char *section, struct buf *out)
+static void file_name(const char *section, struct buf *out)
 {
 	for (const char *s = section; *s; s++)
 		buf_addc(out, *s == ' ' ? '.' : *s);
@@ -35,107 +42,79 @@ static bool is_named(const char *section, const char *name)
 	return !*section && !*name;
 }
 
-/* Only the first setting of a section, and only the last of a key, since the last one wins. */
-static bool seen_before(const struct settings *s, size_t at, const char *section, const char *key)
+struct walk {
+	const struct object *o;
+	const struct place *dir;
+	struct lister *lister;
+	const char *name;  /* looked for */
+	struct place *ret; /* where it was found; its name is 0 until then */
+};
+
+/* Names are kept for as long as the mount lives: only what a document has or could have is taken. */
+static bool place_named(const struct walk *w, const char *name, struct place *ret)
 {
-	for (size_t i = 0; i < at; i++)
-		if (!strcmp(s->items[i].section, section) && (!key || !strcmp(s->items[i].key, key)))
-			return true;
-	return false;
+	const char *section = w->o->first;
+	*ret = *w->dir;
+	ret->name = section ? names_intern(w->o->names, section, name) : names_intern(w->o->names, name, NULL);
+	return ret->name;
 }
 
-static bool place_named(const struct object *o, const struct place *dir, const char *section, const char *key, struct place *ret)
+static void walk_all(struct walk *w, settable_fn *each)
 {
-	*ret = *dir;
-	ret->name = names_intern(o->names, section, key);
-	return ret->name;
+	struct settable s;
+	if (!settable_of(w->o, &s))
+		return;
+	if (w->o->first)
+		settable_keys(&s, w->o->first, each, w);
+	else
+		settable_sections(&s, each, w);
+}
+
+static void list_one(void *arg, const char *name)
+{
+	const struct walk *w = arg;
+	_cleanup_buf_ struct buf shown = {0};
+	struct place p;
+	if (!place_named(w, name, &p))
+		return;
+	if (w->o->first)
+		buf_adds(&shown, name);
+	else
+		file_name(name, &shown);
+	w->lister->add(w->lister, buf_str(&shown), &p);
 }
 
 void settings_list(const struct object *o, const struct place *dir, struct lister *l)
 {
-	const struct settings *s = settings_of(o);
-	for (size_t i = 0; s && i < s->n; i++) {
-		const struct setting *item = &s->items[i];
-		struct place p;
-		if (o->first ? strcmp(item->section, o->first) || seen_before(s, i, item->section, item->key)
-		             : seen_before(s, i, item->section, NULL))
-			continue;
-		if (!place_named(o, dir, item->section, o->first ? item->key : NULL, &p))
-			continue;
-		_cleanup_buf_ struct buf name = {0};
-		if (o->first)
-			buf_adds(&name, item->key);
-		else
-			section_name(item->section, &name);
-		l->add(l, buf_str(&name), &p);
-	}
+	walk_all(&(struct walk){.o = o, .dir = dir, .lister = l}, list_one);
 }
 
-/* What is not set but could be is not listed, but found: so 'echo 1 > desired/nodes.db/max-down' can set it. Only names that the documents' tables,
- * the deployment's groups and its roles' parameters know: names are kept for as long as the mount lives. */
-
-static const struct def_role *used_role(const struct def_deployment *d, const char *name, size_t len)
+static void find_one(void *arg, const char *name)
 {
-	for (size_t i = 0; i < d->n_roles; i++)
-		if (strlen(d->roles[i]->name) == len && !strncmp(d->roles[i]->name, name, len))
-			return d->roles[i];
-	return NULL;
-}
-
-/* The role of "params ROLE" or "params ROLE @GROUP". */
-static const struct def_role *params_role(const struct def_deployment *d, const char *section)
-{
-	if (strncmp(section, "params ", 7))
-		return NULL;
-	const char *role = section + 7, *group = strstr(role, " @");
-	if (group && !def_group_find(d, group + 2))
-		return NULL;
-	return used_role(d, role, group ? (size_t)(group - role) : strlen(role));
-}
-
-static bool could_be_section(const struct object *o, const char *section)
-{
-	const struct def_deployment *d = o->deployment ? o->deployment->def : NULL;
-	if (!d)
-		return false;
-	if (!strncmp(section, "nodes ", 6))
-		return def_group_find(d, section + 6);
-	return !strcmp(section, "deployment") || params_role(d, section);
-}
-
-static bool could_be_key(const struct object *o, const char *section, const char *key)
-{
-	const struct def_deployment *d = o->deployment ? o->deployment->def : NULL;
-	const struct def_role *role = d ? params_role(d, section) : NULL;
-	if (role)
-		return def_param_find(role, key);
-	bool known;
-	const struct key_row *row = key_find(document_keys(o), section, key, &known);
-	return row && strcmp(row->key, "*") != 0;
+	const struct walk *w = arg;
+	if (!w->ret->name && (w->o->first ? !strcmp(name, w->name) : is_named(name, w->name)))
+		place_named(w, name, w->ret);
 }
 
 bool settings_find(const struct object *o, const struct place *dir, const char *name, struct place *ret)
 {
-	const struct settings *s = settings_of(o);
-	for (size_t i = 0; s && i < s->n; i++) {
-		const struct setting *item = &s->items[i];
-		if (o->first ? !strcmp(item->section, o->first) && !strcmp(item->key, name) : is_named(item->section, name))
-			return place_named(o, dir, item->section, o->first ? item->key : NULL, ret);
-	}
-	if (!s)
-		return false;
-	if (o->first)
-		return could_be_key(o, o->first, name) && place_named(o, dir, o->first, name, ret);
-	_cleanup_free_ char *section = xstrdup(name);
-	for (char *c = section; *c; c++)
-		*c = *c == '.' ? ' ' : *c;
-	return could_be_section(o, section) && place_named(o, dir, section, NULL, ret);
+	ret->name = 0;
+	walk_all(&(struct walk){.o = o, .dir = dir, .name = name, .ret = ret}, find_one);
+	return ret->name;
 }
 
 static void render_setting(const struct object *o, struct buf *out)
 {
-	const struct settings *s = settings_of(o);
-	add_line(out, s && o->second ? settings_get(s, o->first, o->second) : NULL);
+	struct settable s;
+	if (o->second && settable_of(o, &s))
+		settable_value(&s, o->first, o->second, out);
+	end_line(out);
+}
+
+static bool is_unset(const struct object *o)
+{
+	struct settable s;
+	return o->second && settable_of(o, &s) && !settable_is_set(&s, o->first, o->second);
 }
 
 static void store_setting(const struct object *o, struct write_request *w)
@@ -149,6 +128,7 @@ const struct entry setting_file = {
         .name = "KEY",
         .mode = S_IFREG | 0664,
         .render = render_setting,
+        .unset = is_unset,
         .store = store_setting,
         .help = "the value in force; writing one line changes the document, an empty line takes the key out of it",
 };

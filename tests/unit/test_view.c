@@ -9,7 +9,7 @@ static struct model model;
 static struct names *names;
 static struct def_role role_def = {.name = "etcd", .valid = true};
 static const struct def_role *roles_in_order[] = {&role_def};
-static struct def_group group = {.name = "db", .count = 1};
+static struct def_group group = {.name = "db", .count = 1, .roles = roles_in_order, .n_roles = 1};
 static struct def_param param = {.name = "quorum", .type = VALUE_INT};
 static struct def_deployment def = {.name = "prod",
         .valid = true,
@@ -239,11 +239,55 @@ Test(view, values)
 	expect_text("deployments/prod/desired/nodes.db/count", "3\n"); /* the last one wins */
 }
 
+struct names_listed {
+	struct lister lister;
+	struct strlist names;
+};
+
+static void add_name(struct lister *l, const char *name, const struct place *p)
+{
+	strlist_add(&((struct names_listed *)l)->names, name);
+}
+
+/* Are exactly these names there? */
+static bool lists(const char *dir, const char *want)
+{
+	struct names_listed all = {.lister = {add_name}};
+	struct place at = walk(dir);
+	struct object o;
+	_cleanup_buf_ struct buf got = {0};
+	cr_assert(find(&at, &o));
+	place_list(&o, &at, &all.lister);
+	strlist_sort(&all.names);
+	strlist_join(&all.names, " ", &got);
+	strlist_release(&all.names);
+	return !strcmp(buf_str(&got), want);
+}
+
+static bool is_unset(const char *path)
+{
+	struct place at = walk(path);
+	struct object o;
+	cr_assert(find(&at, &o));
+	return place_entry(names, &at)->unset(&o);
+}
+
+Test(view, what_is_not_set_is_told_from_what_is)
+{
+	settings_add(&def.own, "nodes db", "count", "3", 5);
+	cr_expect_not(is_unset("deployments/prod/desired/nodes.db/count"));
+	cr_expect(is_unset("deployments/prod/desired/deployment/provider"), "it is inherited");
+	cr_expect(is_unset("deployments/prod/desired/params.etcd/quorum"));
+}
+
 Test(view, settings_that_could_be_set_are_found)
 {
 	expect_text("deployments/prod/desired/nodes.db/max-down", "");
 	expect_text("deployments/prod/desired/params.etcd/quorum", "");
 	expect_text("deployments/prod/desired/params.etcd.@db/quorum", "");
+	expect_text("deployments/prod/desired/deployment/apply", "auto\n");
+	cr_expect(lists("deployments/prod/desired", "deployment nodes.db params.etcd params.etcd.@db"));
+	cr_expect(lists("deployments/prod/desired/params.etcd", "quorum"));
 	cr_expect_not(exists("deployments/prod/desired", "nodes.web"));
 	cr_expect_not(exists("deployments/prod/desired", "params.etcd.@web"));
 	cr_expect_not(exists("deployments/prod/desired", "params.nginx"));
