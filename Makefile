@@ -12,7 +12,7 @@ PKGS    := fuse3 sqlite3 libssh2 libuv jansson libcrypto inih
 # What Debian's bare installation lacks: to build; to run on containers and with ansible; to test and measure.
 DEPS := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1-dev libinih-dev libuv1-dev libjansson-dev libssl-dev uthash-dev \
 	fuse3 mmdebstrap debian-archive-keyring systemd-container util-linux iproute2 iptables openssh-client openssh-server ansible-core git \
-	libcriterion-dev curl jq python3 rsync vim-tiny procps bsdextrautils ninja-build
+	libcriterion-dev busybox curl jq python3 rsync vim-tiny procps bsdextrautils ninja-build
 # For 'make fuzz' and 'make lint' alone: ten times the size of the rest.
 DEPS_DEV := clang libclang-rt-dev clang-tidy cppcheck
 

@@ -81,7 +81,20 @@ static int write_temp(
 	return 0;
 }
 
-static int replace(int dirfd, const char *path, const void *data, size_t len, const struct stat *like, mode_t mode, struct err **err)
+static int rename_gated(int dirfd, const char *temp, const char *path, const struct replace_gate *gate, struct err **err)
+{
+	int rc = gate ? gate->enter(gate->arg, err) : 0;
+	if (rc < 0)
+		return rc;
+	if (renameat(dirfd, temp, dirfd, path) < 0)
+		rc = err_errno(err, errno, "cannot replace '%s'", path);
+	if (gate)
+		gate->leave(gate->arg);
+	return rc;
+}
+
+static int replace(int dirfd, const char *path, const void *data, size_t len, const struct stat *like, mode_t mode, const struct replace_gate *gate,
+        struct err **err)
 {
 	/* Begins with a dot: ignored by whoever lists the directory for documents. The name is cut so that it fits whatever the file is called. */
 	static unsigned counter;
@@ -96,8 +109,8 @@ static int replace(int dirfd, const char *path, const void *data, size_t len, co
 	}
 	if (rc == -EEXIST)
 		return err_errno(err, EEXIST, "cannot write beside '%s': remove '%s' and its like", path, temp);
-	if (rc == 0 && renameat(dirfd, temp, dirfd, path) < 0)
-		rc = err_errno(err, errno, "cannot replace '%s'", path);
+	if (rc == 0)
+		rc = rename_gated(dirfd, temp, path, gate, err);
 	if (rc < 0) {
 		unlinkat(dirfd, temp, 0);
 		return rc;
@@ -107,10 +120,15 @@ static int replace(int dirfd, const char *path, const void *data, size_t len, co
 
 int file_write_atomic(int dirfd, const char *path, const void *data, size_t len, mode_t mode, struct err **err)
 {
-	return replace(dirfd, path, data, len, NULL, mode, err);
+	return replace(dirfd, path, data, len, NULL, mode, NULL, err);
 }
 
 int file_replace(const char *path, const void *data, size_t len, struct err **err)
+{
+	return file_replace_gated(path, data, len, NULL, err);
+}
+
+int file_replace_gated(const char *path, const void *data, size_t len, const struct replace_gate *gate, struct err **err)
 {
 	_cleanup_free_ char *target = realpath(path, NULL);
 	struct stat st;
@@ -119,11 +137,11 @@ int file_replace(const char *path, const void *data, size_t len, struct err **er
 	if (target && stat(target, &st) == 0) {
 		if (!S_ISREG(st.st_mode)) /* a rename over /dev/null succeeds */
 			return err_set(err, EINVAL, "cannot replace '%s': it is not a file", path);
-		return replace(AT_FDCWD, target, data, len, &st, st.st_mode & 07777, err);
+		return replace(AT_FDCWD, target, data, len, &st, st.st_mode & 07777, gate, err);
 	}
 	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
 		return err_set(err, ENOENT, "cannot replace '%s': it is a link to what is not there", path);
-	return replace(AT_FDCWD, path, data, len, NULL, 0644, err);
+	return replace(AT_FDCWD, path, data, len, NULL, 0644, gate, err);
 }
 
 int dir_make_all(const char *path, mode_t mode, struct err **err)

@@ -13,6 +13,13 @@ int file_read(int dirfd, const char *path, size_t max, struct buf *out, struct e
 int file_write_atomic(int dirfd, const char *path, const void *data, size_t len, mode_t mode, struct err **err);
 /* As file_write_atomic, keeping owner and mode of an existing file and writing through a symlink to its target. */
 int file_replace(const char *path, const void *data, size_t len, struct err **err);
+/* The same with a gate around the rename: enter may refuse (-errno; the old file stays), and keeps others out until leave. */
+struct replace_gate {
+	int (*enter)(void *arg, struct err **err);
+	void (*leave)(void *arg);
+	void *arg;
+};
+int file_replace_gated(const char *path, const void *data, size_t len, const struct replace_gate *gate, struct err **err);
 int dir_make_all(const char *path, mode_t mode, struct err **err); /* mkdir -p */
 /* Removes a tree; does not follow links nor cross into mounts. No error when it is not there. */
 int tree_remove(const char *path, struct err **err);

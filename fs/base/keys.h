@@ -20,6 +20,7 @@ struct key_row {
 	int64_t min, max;   /* VALUE_INT (numbers), VALUE_SIZE (bytes), VALUE_DURATION (ms); both 0: unbounded */
 	const char *values; /* VALUE_ENUM: comma-separated */
 	const char *help;   /* one line, lower case */
+	bool fixed;         /* of a provider: machines that exist were made with it, it cannot change under them */
 };
 
 /* Checks text against a type. Bounds: NULL or "" for none, as text in the syntax of the type. -EINVAL for a wrong form, -ERANGE outside

@@ -393,6 +393,15 @@ static bool is_manual(const struct work *w)
 	return false;
 }
 
+/* What somebody is writing cannot be inherited yet: whoever lacks it has made no mistake. */
+static bool parent_is_busy(const struct work *w)
+{
+	for (w = w->parent; w; w = w->parent)
+		if (w->doc->td->busy)
+			return true;
+	return false;
+}
+
 static void link_deployment(struct deploy *all, struct work *w)
 {
 	struct def_deployment *def = w->def;
@@ -464,7 +473,8 @@ void deployments_link(struct parse *p)
 	}
 	like_resolve(&all);
 	for (size_t i = 0; i < all.n; i++)
-		link_deployment(&all, &all.works[i]);
+		if (!parent_is_busy(&all.works[i]))
+			link_deployment(&all, &all.works[i]);
 	places_check(&all);
 	for (size_t i = 0; i < all.n; i++)
 		judge(&all, &all.works[i]);

@@ -38,6 +38,19 @@ const struct def_deployment *desired_deployment(const struct desired *d, const c
 	return p ? *p : NULL;
 }
 
+const struct def_source *desired_source(const struct desired *d, const char *path)
+{
+	enum doc_kind kind;
+	_cleanup_free_ char *name = NULL;
+	if (!doc_path_parse(path, &kind, &name))
+		return NULL;
+	const struct def_provider *p = kind == DOC_PROVIDER ? desired_provider(d, name) : NULL;
+	const struct def_role *r = kind == DOC_ROLE ? desired_role(d, name) : NULL;
+	const struct def_node *n = kind == DOC_NODE ? desired_node(d, name) : NULL;
+	const struct def_deployment *dep = kind == DOC_DEPLOYMENT ? desired_deployment(d, name) : NULL;
+	return p ? &p->src : r ? &r->src : n ? &n->src : dep ? &dep->src : NULL;
+}
+
 const struct def_group *def_group_find(const struct def_deployment *d, const char *name)
 {
 	for (size_t i = 0; i < d->n_groups; i++)

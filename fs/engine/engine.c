@@ -432,6 +432,7 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	e->prune_at = PRUNE_FIRST;
 	e->inbox_tail = &e->inbox;
 	pthread_mutex_init(&e->inbox_lock, NULL);
+	pthread_mutex_init(&e->writers_lock, NULL);
 	e->repo = xstrdup(opt->repo);
 	e->mountpoint = xstrdup(opt->mountpoint);
 	e->state_dir = xstrdup(opt->state_dir);
@@ -586,5 +587,6 @@ void engine_free(struct engine *e)
 	free(e->runs_dir);
 	strlist_release(&e->only);
 	pthread_mutex_destroy(&e->inbox_lock);
+	pthread_mutex_destroy(&e->writers_lock);
 	free(e);
 }

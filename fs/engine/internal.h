@@ -117,7 +117,9 @@ struct engine {
 
 	pthread_mutex_t inbox_lock;
 	struct post *inbox, **inbox_tail;
-	struct writer *writers; /* documents open for writing through the mount; under inbox_lock */
+	struct writer *writers; /* documents open for writing through the mount; under writers_lock */
+	/* A store holds it while it puts the document in place: who opens one for writing comes before that, and is seen, or after. */
+	pthread_mutex_t writers_lock;
 
 	struct store *store;
 	struct store_batch *batch; /* of this turn */
@@ -226,7 +228,6 @@ void taking_release(struct taking *t);
 void take_over(struct engine *e, struct desired *d, struct taking *takings);
 void take_over_kept(struct engine *e, struct deployment *d);   /* at start: row.in_force -> def. Lock held */
 void deployment_refit(struct engine *e, struct deployment *d); /* nodes and node roles as d->def wants them. Lock held */
-const struct def_node *node_definition(const struct node *n);
 
 /* gate.c */
 void gated_release(struct gated *g);
@@ -297,6 +298,7 @@ void instance_hosts_free(struct engine *e);
 void provider_refresh(struct engine *e, struct provider_object *p); /* opens or reloads by effect. Lock held */
 /* Machines of its exist, or it is doing something. */
 bool provider_in_use(const struct engine *e, const struct provider_object *p);
+size_t provider_machines(const struct engine *e, const struct provider_object *p); /* that exist, are being made or destroyed */
 /* May a definition of this type come into force? A plug-in in use keeps its place, and problem says so; one at rest is closed. Lock held. */
 bool provider_may_become(struct engine *e, struct provider_object *p, const char *type);
 void images_free(struct provider_object *p);

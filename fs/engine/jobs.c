@@ -34,7 +34,9 @@ struct job {
 	struct waiter *waiters;
 	/* what was known when it began */
 	struct strlist busy;
-	struct strlist sound; /* deployments without mistakes */
+	struct strlist sound;   /* deployments without mistakes */
+	struct desired *before; /* the last reading; NULL: none yet */
+	char *fixed;            /* why the key to be stored cannot change now; NULL: it can */
 	struct {
 		char *name, *passed;
 		struct hash version;
@@ -46,7 +48,6 @@ struct job {
 	struct tree *tree;
 	struct desired *desired;
 	struct taking *takings; /* by index of desired->deployments */
-	char *old_value;
 };
 
 /* ---- on the worker ---- */
@@ -164,47 +165,137 @@ static void read_work(struct job *j)
 	}
 }
 
+/* Is one of the documents open for writing? Under writers_lock. */
+static bool is_written(const struct engine *e, const char *path)
+{
+	struct writer *w = NULL;
+	HASH_FIND_STR(e->writers, path, w);
+	return w && w->n;
+}
+
+struct storing {
+	struct job *j;
+	char *full, *target; /* the document, absolute; relative to the repo what it is when a link leads to it */
+	struct buf text;     /* as it was read */
+};
+
+static int not_in_force(struct storing *s, const struct desired *before, struct err **err)
+{
+	const char *path = s->j->path, *git = NULL;
+	struct hash now;
+	if (git_state(s->j->e->repo, &git) == GIT_MERGING)
+		return err_set(err, EBUSY, "git is in the middle of %s: nothing is taken over until that has ended", git);
+	for (size_t i = 0; before && i < before->n_problems; i++) {
+		const struct problem *p = &before->problems[i];
+		if (!strcmp(p->file, path))
+			return err_set(err, EBUSY, "the document on disk is not the one in force: %s:%d: %s", p->file, p->line, p->text);
+	}
+	const struct def_source *src = before ? desired_source(before, path) : NULL;
+	hash_bytes(buf_str(&s->text), s->text.len, &now);
+	if (src && !src->busy && hash_eq(&src->hash, &now))
+		return 0;
+	return err_set(err, EBUSY, "'%s' is being changed by somebody else: what it says is not in force yet, try again", path);
+}
+
+/* Between this and the rename nobody opens the document for writing in the mount: what he wrote would go to a file that is no longer there. */
+static int gate_enter(void *arg, struct err **err)
+{
+	struct storing *s = arg;
+	struct engine *e = s->j->e;
+	_cleanup_buf_ struct buf now = {0};
+	pthread_mutex_lock(&e->writers_lock);
+	int rc = is_written(e, s->j->path) || (s->target && is_written(e, s->target))
+	                 ? err_set(err, EBUSY, "'%s' is open for writing: close it first, and what was written there comes into force", s->j->path)
+	                 : file_read(AT_FDCWD, s->full, DOCUMENT_MAX, &now, err);
+	if (rc == 0 && (now.len != s->text.len || memcmp(buf_str(&now), buf_str(&s->text), now.len)))
+		rc = err_set(err, EBUSY, "'%s' was changed by somebody else at this very moment: try again", s->j->path);
+	if (rc < 0)
+		pthread_mutex_unlock(&e->writers_lock);
+	return rc;
+}
+
+static void gate_leave(void *arg)
+{
+	pthread_mutex_unlock(&((struct storing *)arg)->j->e->writers_lock);
+}
+
+static bool was_there(const struct desired *before, const struct problem *p)
+{
+	for (size_t i = 0; before && i < before->n_problems; i++)
+		if (!strcmp(before->problems[i].file, p->file) && !strcmp(before->problems[i].text, p->text))
+			return true;
+	return false;
+}
+
 /* The mistake that a store would make: errno and sentence. 0: none. */
 static int store_mistake(struct job *j)
 {
-	const char *bad = NULL;
-	for (size_t i = 0; i < j->desired->n_problems && !bad; i++)
-		if (!strcmp(j->desired->problems[i].file, j->path))
-			return err_set(&j->err, j->desired->problems[i].code == ERANGE ? ERANGE : EINVAL, "%s", j->desired->problems[i].text);
-	for (size_t i = 0; i < j->desired->n_deployments && !bad; i++) {
+	for (size_t i = 0; i < j->desired->n_problems; i++) {
+		const struct problem *p = &j->desired->problems[i];
+		if (!strcmp(p->file, j->path))
+			return err_set(&j->err, p->code == ERANGE ? ERANGE : EINVAL, "%s", p->text);
+	}
+	for (size_t i = 0; i < j->desired->n_problems; i++) {
+		const struct problem *p = &j->desired->problems[i];
+		if (!was_there(j->before, p))
+			return err_set(&j->err, p->code == ERANGE ? ERANGE : EINVAL, "%s:%d: %s", p->file, p->line, p->text);
+	}
+	for (size_t i = 0; i < j->desired->n_deployments; i++) {
 		const struct def_deployment *def = j->desired->deployments[i];
 		if (!def->valid && !def->busy && strlist_has(&j->sound, def->name))
-			bad = def->problem ? def->problem : def->name;
+			return err_set(&j->err, EINVAL, "%s", def->problem ? def->problem : def->name);
+		if (def->busy && !strcmp(def->src.path, j->path))
+			return err_set(&j->err, EBUSY, "something that deployment %s refers to is open for writing: it could not come into force now",
+			        def->name);
 	}
-	return bad ? err_set(&j->err, EINVAL, "%s", bad) : 0;
+	return 0;
+}
+
+/* 1: it says so already. */
+static int store_edited(struct storing *s, struct err **err)
+{
+	struct job *j = s->j;
+	const struct write_request *w = j->write;
+	const struct replace_gate gate = {gate_enter, gate_leave, s};
+	_cleanup_buf_ struct buf edited = {0};
+	int rc = file_read(AT_FDCWD, s->full, DOCUMENT_MAX, &s->text, err);
+	if (rc == 0)
+		rc = not_in_force(s, j->before, err);
+	if (rc == 0)
+		rc = document_set(buf_str(&s->text), s->text.len, w->section, w->key, w->unset ? NULL : w->text, &edited, err);
+	if (rc == 0)
+		rc = read_tree(j, buf_str(&edited), edited.len);
+	if (rc == 0)
+		rc = store_mistake(j);
+	if (rc < 0)
+		return rc;
+	if (edited.len == s->text.len && !memcmp(buf_str(&edited), buf_str(&s->text), s->text.len))
+		return 1;
+	if (j->fixed)
+		return err_set(err, EBUSY, "%s", j->fixed);
+	return file_replace_gated(s->full, buf_str(&edited), edited.len, &gate, err);
 }
 
 static void store_work(struct job *j)
 {
-	struct write_request *w = j->write;
-	_cleanup_free_ char *full = path_join(j->e->repo, j->path);
-	_cleanup_buf_ struct buf text = {0}, edited = {0};
-
-	if ((j->rc = file_read(AT_FDCWD, full, DOCUMENT_MAX, &text, &j->err)) < 0)
-		return;
-	if ((j->rc = document_set(buf_str(&text), text.len, w->section, w->key, w->unset ? NULL : w->text, &edited, &j->err)) < 0)
-		return;
-	if ((j->rc = read_tree(j, buf_str(&edited), edited.len)) < 0 || (j->rc = store_mistake(j)) < 0)
-		return;
-	if (edited.len == text.len && !memcmp(buf_str(&edited), buf_str(&text), text.len)) {
+	struct storing s = {.j = j, .full = path_join(j->e->repo, j->path)};
+	_cleanup_free_ char *real = realpath(s.full, NULL);
+	size_t len = strlen(j->e->repo);
+	if (real && !strncmp(real, j->e->repo, len) && real[len] == '/')
+		s.target = real + len + 1;
+	j->rc = store_edited(&s, &j->err);
+	bool changed = j->rc == 0;
+	if (j->rc >= 0)
 		j->rc = keep_all(j);
-		return;
-	}
-	if ((j->rc = file_replace(full, buf_str(&edited), edited.len, &j->err)) < 0)
-		return;
-	j->rc = keep_all(j);
 	if (j->rc == -EAGAIN) { /* somebody else wrote at the same moment: ours is stored, read what lies there now */
 		reading_drop(j);
 		err_freep(&j->err);
 		read_work(j);
-	} else if (j->rc < 0 && file_replace(full, buf_str(&text), text.len, NULL) < 0) {
+	} else if (j->rc < 0 && changed && file_replace(s.full, buf_str(&s.text), s.text.len, NULL) < 0) {
 		err_wrap(&j->err, "'%s' is changed, but not in force", j->path);
 	}
+	buf_release(&s.text);
+	free(s.full);
 }
 
 static void job_work(void *arg)
@@ -273,9 +364,10 @@ static void job_free(struct job *j)
 	free(j->in_force);
 	strlist_release(&j->busy);
 	strlist_release(&j->sound);
+	desired_unref(j->before);
 	err_free(j->err);
 	free(j->path);
-	free(j->old_value);
+	free(j->fixed);
 	free(j);
 }
 
@@ -338,12 +430,13 @@ static void job_begin(struct engine *e, struct job *j)
 {
 	if (!j->write)
 		e->rescan = false;
-	pthread_mutex_lock(&e->inbox_lock);
+	pthread_mutex_lock(&e->writers_lock);
 	for (struct writer *w = e->writers; w; w = w->hh.next)
 		if (w->n)
 			strlist_add(&j->busy, w->path);
-	pthread_mutex_unlock(&e->inbox_lock);
+	pthread_mutex_unlock(&e->writers_lock);
 	model_rdlock(&e->m);
+	j->before = j->write ? desired_ref(e->m.desired) : NULL;
 	j->in_force = xcalloc(HASH_CNT(hh_name, e->m.deployments_by_name) + 1, sizeof *j->in_force);
 	for (struct deployment *d = e->m.deployments_by_name; d; d = d->hh_name.next) {
 		if (!d->invalid && d->def)
@@ -400,11 +493,27 @@ static void next_effect(struct engine *e, void *arg)
 	job_next(e);
 }
 
+/* What machines were made with does not change under them. */
+static char *why_fixed(const struct engine *e, const struct write_request *w)
+{
+	const struct provider_object *p = w->kind == OBJECT_PROVIDER ? model_provider_id(&e->m, w->id) : NULL;
+	const struct settable s = {.schema = engine_schema(), .provider = p ? p->def : NULL};
+	const struct key_row *row = s.provider ? settable_row(&s, w->section, w->key) : NULL;
+	size_t n = row && row->fixed ? provider_machines(e, p) : 0;
+	if (!n)
+		return NULL;
+	_cleanup_buf_ struct buf now = {0};
+	settable_value(&s, w->section, w->key, &now);
+	return xasprintf("'%s' cannot change from %s to %s while machines of provider %s exist: there %s %zu", w->key, buf_str(&now),
+	        w->unset ? "its default" : w->text, p->name, n == 1 ? "is" : "are", n);
+}
+
 void job_store(struct engine *e, struct write_request *w, const char *path)
 {
 	struct job *j = job_add(e);
 	j->write = w;
 	j->path = xstrdup(path);
+	j->fixed = why_fixed(e, w);
 	answer_add(e, next_effect, NULL); /* the caller holds the lock, and beginning takes it */
 }
 
@@ -456,10 +565,10 @@ static void on_watch(void *arg)
 static bool writers_open(struct engine *e)
 {
 	bool any = false;
-	pthread_mutex_lock(&e->inbox_lock);
+	pthread_mutex_lock(&e->writers_lock);
 	for (struct writer *w = e->writers; w && !any; w = w->hh.next)
 		any = w->n > 0;
-	pthread_mutex_unlock(&e->inbox_lock);
+	pthread_mutex_unlock(&e->writers_lock);
 	return any;
 }
 
@@ -551,7 +660,7 @@ void engine_document_changed(struct engine *e, const char *path)
 
 void engine_document_opened(struct engine *e, const char *path)
 {
-	pthread_mutex_lock(&e->inbox_lock);
+	pthread_mutex_lock(&e->writers_lock);
 	struct writer *w = NULL;
 	HASH_FIND_STR(e->writers, path, w);
 	if (!w) {
@@ -560,12 +669,12 @@ void engine_document_opened(struct engine *e, const char *path)
 		HASH_ADD_KEYPTR(hh, e->writers, w->path, strlen(w->path), w);
 	}
 	w->n++;
-	pthread_mutex_unlock(&e->inbox_lock);
+	pthread_mutex_unlock(&e->writers_lock);
 }
 
 void engine_document_closed(struct engine *e, const char *path)
 {
-	pthread_mutex_lock(&e->inbox_lock);
+	pthread_mutex_lock(&e->writers_lock);
 	struct writer *w = NULL;
 	HASH_FIND_STR(e->writers, path, w);
 	if (w && w->n && !--w->n) {
@@ -573,7 +682,7 @@ void engine_document_closed(struct engine *e, const char *path)
 		free(w->path);
 		free(w);
 	}
-	pthread_mutex_unlock(&e->inbox_lock);
+	pthread_mutex_unlock(&e->writers_lock);
 	engine_post(e, changed_post, NULL);
 }
 

@@ -105,7 +105,7 @@ static void provider_open_effect(struct engine *e, void *arg)
 
 /* ---- another plug-in under the same name */
 
-static size_t count_machines(const struct engine *e, const struct provider_object *p)
+size_t provider_machines(const struct engine *e, const struct provider_object *p)
 {
 	size_t n = 0;
 	for (const struct node *o = e->m.nodes_by_name; o; o = o->hh_name.next)
@@ -118,7 +118,7 @@ bool provider_in_use(const struct engine *e, const struct provider_object *p)
 	for (const struct image *i = p->images; i; i = i->next)
 		if (i->phase == IMAGE_PREPARING)
 			return true;
-	return p->calls || p->runs || p->opening || p->listing || count_machines(e, p);
+	return p->calls || p->runs || p->opening || p->listing || provider_machines(e, p);
 }
 
 struct retired {
@@ -157,7 +157,7 @@ bool provider_may_become(struct engine *e, struct provider_object *p, const char
 		return true;
 	}
 	p->awaits_type = true;
-	size_t n = count_machines(e, p);
+	size_t n = provider_machines(e, p);
 	_cleanup_free_ char *until = n ? xasprintf("its %zu machine%s given up", n, n == 1 ? " is" : "s are") : xstrdup("it has ended what it does");
 	str_replace(&p->problem, NULL);
 	p->problem = xasprintf("%s: its type was '%s' and is '%s' now, which waits until %s", p->src.path, p->ops->type, type, until);
@@ -175,7 +175,7 @@ void provider_refresh(struct engine *e, struct provider_object *p)
 	o->p = p;
 	o->ops = p->ops;
 	o->instance = p->instance;
-	o->has_machines = count_machines(e, p);
+	o->has_machines = provider_machines(e, p);
 	settings_copy(&o->settings, &p->def->settings);
 	p->opening = true;
 	effect_add(e, provider_open_effect, o);

@@ -559,42 +559,36 @@ static int verb_run(struct engine *e, struct write_request *w, struct err **err)
 	return err_set(err, EINVAL, "unknown verb '%s': use one of %s", verb, buf_str(&all));
 }
 
+/* What an object's document is called, and what keeps the one on disk from being in force; false: it is gone. */
+static bool document_of(struct engine *e, const struct write_request *w, const struct def_source **ret_src, const char **ret_problem)
+{
+	const struct deployment *d = w->kind == OBJECT_DEPLOYMENT ? model_deployment_id(&e->m, w->id) : NULL;
+	const struct node *n = w->kind == OBJECT_NODE ? model_node_id(&e->m, w->id) : NULL;
+	const struct provider_object *p = w->kind == OBJECT_PROVIDER ? model_provider_id(&e->m, w->id) : NULL;
+	const struct role_object *r = w->kind == OBJECT_ROLE ? model_role_id(&e->m, w->id) : NULL;
+	*ret_src = d ? &d->src : n && n->def ? &n->def->src : p ? &p->src : r ? &r->src : NULL;
+	if (d)
+		*ret_problem = d->orphaned ? "it is gone" : d->invalid ? d->problem : NULL;
+	else if (n)
+		*ret_problem = n->def ? n->def->problem : NULL;
+	else if (p)
+		*ret_problem = p->problem;
+	else if (r)
+		*ret_problem = r->def ? r->def->problem : NULL;
+	return d || n || p || r;
+}
+
 static int value_path(struct engine *e, const struct write_request *w, char **ret_path, struct err **err)
 {
-	const char *path = NULL;
-	struct deployment *d;
-	struct node *n;
-	switch (w->kind) {
-	case OBJECT_DEPLOYMENT:
-		if (!(d = model_deployment_id(&e->m, w->id)))
-			return err_set(err, ESTALE, "it is not there any more");
-		if (d->orphaned)
-			return err_set(err, EBUSY, "the document of deployment %s is gone", d->row.name);
-		if (d->invalid)
-			return err_set(err, EBUSY, "the document on disk is not the one in force: %s", d->problem);
-		path = d->src.path;
-		break;
-	case OBJECT_NODE:
-		n = model_node_id(&e->m, w->id);
-		path = n && n->def ? n->def->src.path : NULL;
-		break;
-	case OBJECT_PROVIDER: {
-		struct provider_object *p = model_provider_id(&e->m, w->id);
-		path = p ? p->src.path : NULL;
-		break;
-	}
-	case OBJECT_ROLE: {
-		struct role_object *r = model_role_id(&e->m, w->id);
-		path = r ? r->src.path : NULL;
-		break;
-	}
-	case OBJECT_ROOT:
-	case OBJECT_NODE_ROLE:
-		break;
-	}
-	if (!path)
+	const struct def_source *src;
+	const char *problem;
+	if (!document_of(e, w, &src, &problem))
+		return err_set(err, ESTALE, "it is not there any more");
+	if (!src || !src->path)
 		return err_set(err, ESTALE, "it has no document");
-	*ret_path = xstrdup(path);
+	if (problem)
+		return err_set(err, EBUSY, "the document on disk is not the one in force: %s", problem);
+	*ret_path = xstrdup(src->path);
 	return 0;
 }
 

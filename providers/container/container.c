@@ -19,7 +19,7 @@ static const struct key_row keys[] = {
         {"container", "boot", VALUE_ENUM, "systemd", 0, 0, "systemd,sshd",
                 "what runs in a node: its own systemd, or only sshd (2 MB, hundreds on a laptop)"},
         {"container", "subnet", VALUE_STRING, "auto", 0, 0, NULL,
-                "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host"},
+                "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host", .fixed = true},
         {"container", "nat", VALUE_BOOL, "yes", 0, 0, NULL, "let nodes reach the outside through this host's address"},
         {"container", "privileged", VALUE_BOOL, "no", 0, 0, NULL, "give nodes all capabilities, for container engines and kubelets inside them"},
         {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian's suite to build the image from; the mirror is this host's own"},

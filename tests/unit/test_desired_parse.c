@@ -347,7 +347,7 @@ Test(desired_parse, overlay_and_busy)
 	for (size_t i = 0; i < 4; i++) {
 		const char *busy[] = {cases[i], NULL};
 		opt = (struct tree_options){.busy = busy};
-		put("deployments/other/deployment.ini", "[deployment]\nlike = etcd\n");
+		put("deployments/other/deployment.ini", "[deployment]\nlike = etcd\n[nodes db]\ncount = 1\n");
 		d = parse_opt(&opt);
 		char *all = problems(d);
 		cr_expect_str_eq(all, "", "%s: %s", cases[i], all);

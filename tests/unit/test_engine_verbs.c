@@ -302,6 +302,90 @@ Test(verbs, a_value_breaks_nobody_else)
 	cr_expect(locked(!dep("e")->invalid));
 }
 
+static int set_of(enum object_kind kind, int64_t id, const char *section, const char *key, const char *text)
+{
+	return write_request((struct write_request){
+	        .kind = kind, .id = id, .section = (char *)section, .key = (char *)key, .text = (char *)text, .unset = !*text});
+}
+
+Test(verbs, what_machines_were_made_with_does_not_change_under_them)
+{
+	put_web();
+	open_engine();
+	rest("d", true);
+	int64_t id = locked(model_provider(model, "sim")->id);
+	cr_expect_eq(set_of(OBJECT_PROVIDER, id, "provider", "type", "nosuch"), -EINVAL, "%s", refused_why);
+	cr_expect_eq(set_of(OBJECT_PROVIDER, id, "provider", "type", "fake"), 0, "%s", refused_why);
+	put("providers/sim/provider.ini", "[provider]\ntype = fake\n");
+	settle();
+	cr_expect_eq(set_of(OBJECT_PROVIDER, id, "provider", "type", "container"), -EBUSY, "%s", refused_why);
+	cr_expect_str_eq(refused_why, "'type' cannot change from fake to container while machines of provider sim exist: there are 2");
+	_cleanup_free_ char *text = get("providers/sim/provider.ini");
+	cr_expect_str_eq(text, "[provider]\ntype = fake\n");
+	cr_expect_eq(set_of(OBJECT_PROVIDER, id, "fake", "role-delay", "3ms"), 0, "%s", refused_why);
+	cr_expect_eq(set_of(OBJECT_PROVIDER, id, "fake", "failure-rate", "2"), -ERANGE, "%s", refused_why);
+}
+
+Test(verbs, a_document_that_is_open_for_writing_takes_no_value)
+{
+	put_web();
+	open_engine();
+	rest("d", true);
+	engine_document_opened(engine, D_INI);
+	cr_expect_eq(set_value("d", "params web", "quorum", "5"), -EBUSY);
+	cr_expect(strstr(refused_why, D_INI), "%s", refused_why);
+	engine_document_closed(engine, D_INI);
+	cr_expect_eq(set_value("d", "params web", "quorum", "5"), 0, "%s", refused_why);
+	engine_document_opened(engine, "roles/web/role.ini");
+	cr_expect_eq(set_value("d", "params web", "quorum", "7"), -EBUSY);
+	engine_document_closed(engine, "roles/web/role.ini");
+	settle();
+	cr_expect_eq(set_value("d", "params web", "quorum", "7"), 0, "%s", refused_why);
+}
+
+Test(verbs, a_value_behind_a_link_is_written_through_it)
+{
+	put_web();
+	open_engine();
+	rest("d", true);
+	_cleanup_free_ char *link = path_join(repo, D_INI), *real = path_join(repo, "real.ini");
+	cr_assert_eq(rename(link, real), 0);
+	cr_assert_eq(chmod(real, 0640), 0);
+	cr_assert_eq(symlink("../../real.ini", link), 0);
+	settle();
+	engine_document_opened(engine, "real.ini");
+	cr_expect_eq(set_value("d", "params web", "quorum", "5"), -EBUSY, "%s", refused_why);
+	engine_document_closed(engine, "real.ini");
+	cr_expect_eq(set_value("d", "params web", "quorum", "5"), 0, "%s", refused_why);
+	struct stat st;
+	cr_assert_eq(lstat(link, &st), 0);
+	cr_expect(S_ISLNK(st.st_mode));
+	cr_assert_eq(stat(real, &st), 0);
+	cr_expect_eq(st.st_mode & 0777, 0640);
+	_cleanup_free_ char *text = get("real.ini");
+	cr_expect(strstr(text, "quorum = 5"), "%s", text);
+}
+
+/* Documents that no deployment of today refers to count as well. */
+Test(verbs, a_value_makes_no_mistake_anywhere)
+{
+	put_web();
+	put("providers/metal/provider.ini", "[provider]\ntype = ssh\n");
+	put("nodes/n1/node.ini", "[node]\nprovider = metal\naddress = 127.0.0.1\n[params web]\nquorum = 9\n");
+	open_engine();
+	rest("d", true);
+	int64_t id = locked(model_role(model, "web")->id);
+	cr_expect_eq(set_of(OBJECT_ROLE, id, "param quorum", "max", "5"), -ERANGE, "%s", refused_why);
+	cr_expect(strstr(refused_why, "nodes/n1/node.ini:5: "), "%s", refused_why);
+	cr_expect_eq(set_of(OBJECT_ROLE, id, "param quorum", "max", "2"), -ERANGE, "%s", refused_why);
+	cr_expect(strstr(refused_why, "default"), "%s", refused_why);
+	cr_expect_eq(set_of(OBJECT_NODE, locked(node("n1")->row.id), "params web", "quorum", "4"), 0, "%s", refused_why);
+	cr_expect_eq(set_of(OBJECT_ROLE, id, "param quorum", "max", "5"), 0, "%s", refused_why);
+	edit("nodes/n1/node.ini", "quorum = 4", "quorum = 40");
+	cr_expect_eq(set_of(OBJECT_NODE, locked(node("n1")->row.id), "node", "address", "127.0.0.2"), -EBUSY, "%s", refused_why);
+	cr_expect(strstr(refused_why, "not the one in force: nodes/n1/node.ini:5: "), "%s", refused_why);
+}
+
 struct order {
 	int next, at[8], rc[8];
 	sem_t sem;
