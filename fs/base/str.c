@@ -259,6 +259,33 @@ void format_time(struct buf *out, int64_t unix_ms)
 	buf_adds(out, text);
 }
 
+size_t utf8_length(const char *text, size_t left)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	if (s[0] < 0x80)
+		return 1;
+	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+	if (s[0] < 0xc2 || s[0] > 0xf4 || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+void str_make_line(char *s)
+{
+	for (size_t left = strlen(s), n; left; s += n, left -= n) {
+		n = utf8_length(s, left);
+		if (!n || (unsigned char)*s < 0x20 || *s == 0x7f) {
+			*s = '?';
+			n = 1;
+		}
+	}
+}
+
 int check_name(const char *name, struct err **err)
 {
 	size_t len = strlen(name), ok = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");

@@ -22,6 +22,11 @@ void strlist_split(struct strlist *l, const char *text);
 void strlist_join(const struct strlist *l, const char *sep, struct buf *out);
 #define _cleanup_strlist_ __attribute__((cleanup(strlist_release)))
 
+/* The length of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). left: bytes there are. */
+size_t utf8_length(const char *s, size_t left);
+/* Makes one line of text of it: each control character and byte that is no UTF-8 becomes '?'. */
+void str_make_line(char *s);
+
 /* The nearest of n candidates to word by edit distance, NULL if none is near enough to be meant. */
 const char *str_suggest(const char *word, const char *const *candidates, size_t n);
 

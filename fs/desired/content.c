@@ -43,14 +43,18 @@ int content_open(const char *dir, struct content_store **ret, struct err **err)
 	int rc = dir_make_all(dir, 0700, err);
 	if (rc < 0)
 		return rc;
-	struct content_store *c = xcalloc(1, sizeof *c);
-	c->dir = xstrdup(dir);
 	for (unsigned i = 0; i < 256; i++) {
 		_cleanup_free_ char *sub = xasprintf("%s/%02x", dir, i);
 		sweep(sub);
 	}
-	*ret = c;
+	content_open_to_read(dir, ret);
 	return 0;
+}
+
+void content_open_to_read(const char *dir, struct content_store **ret)
+{
+	*ret = xcalloc(1, sizeof **ret);
+	(*ret)->dir = xstrdup(dir);
 }
 
 void content_close(struct content_store *c)

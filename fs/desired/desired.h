@@ -150,6 +150,7 @@ struct def_deployment {
 struct problem {
 	char *file; /* relative to the repo */
 	int line;   /* 0: the file as a whole */
+	int column; /* in bytes, from 1; 0 with line 0 */
 	int code;   /* EINVAL, ERANGE, ENOENT, EACCES, ELOOP (a cycle)... */
 	char *text;
 };
@@ -189,10 +190,14 @@ const char *desired_param(const struct desired *d, const struct def_deployment *
 
 struct content_store;
 int content_open(const char *dir, struct content_store **ret, struct err **err);
+void content_open_to_read(const char *dir, struct content_store **ret); /* makes and sweeps nothing */
 void content_close(struct content_store *c);
 char *content_path(const struct content_store *c, const struct hash *h); /* caller frees; of a directory (role) or file (document), there or not */
 
 /* ---- trees ---- */
+
+#define DOCUMENT_MAX (1 << 20)      /* bytes; far over any real one: what is larger is an accident */
+bool is_document(const char *path); /* relative to the repo: "roles/etcd/role.ini" is one, "roles/etcd/apply" is not */
 
 struct tree;
 struct tree_options {

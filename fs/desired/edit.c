@@ -25,7 +25,7 @@ struct first_mistake {
 	char *text;
 };
 
-static void on_mistake(void *arg, int line, const char *text)
+static void on_mistake(void *arg, int line, int column, const char *text)
 {
 	struct first_mistake *m = arg;
 	if (m->text)
@@ -258,6 +258,8 @@ int document_set(const char *text, size_t len, const char *section, const char *
 		rc = check_document(text, len, &before, err);
 	if (!rc)
 		rc = write_edit(&e, name, key, value, &result, err);
+	if (!rc && result.len > DOCUMENT_MAX)
+		rc = err_set(err, EFBIG, "the document would be larger than 1 MiB");
 	if (!rc)
 		rc = check_document(buf_str(&result), result.len, &after, err);
 	if (!rc && !differs_only_in(&before, &after, name, key, value))

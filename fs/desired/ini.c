@@ -32,27 +32,12 @@ static void trim(const char *s, size_t *from, size_t *to)
 		(*to)--;
 }
 
-/* The length of the UTF-8 sequence at s, 0 if it is none (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF). */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-	if (s[0] < 0x80)
-		return 1;
-	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-	if (s[0] < 0xc2 || s[0] > 0xf4 || n > left)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 static bool check_bytes(const char *s, size_t len, struct ini_line *ret)
 {
 	for (size_t i = 0; i < len;) {
 		unsigned char c = (unsigned char)s[i];
-		size_t n = utf8_len((const unsigned char *)s + i, len - i);
+		ret->why_at = i;
+		size_t n = utf8_length(s + i, len - i);
 		if (!n)
 			snprintf(ret->why, sizeof ret->why, "byte 0x%02x at column %zu is not UTF-8 text", c, i + 1);
 		else if (!c)
@@ -68,9 +53,10 @@ static bool check_bytes(const char *s, size_t len, struct ini_line *ret)
 	return true;
 }
 
-static void bad(struct ini_line *ret, const char *why)
+static void bad(struct ini_line *ret, size_t at, const char *why)
 {
 	ret->kind = INI_BAD;
+	ret->why_at = at;
 	snprintf(ret->why, sizeof ret->why, "%s", why);
 }
 
@@ -78,7 +64,7 @@ static void parse_section(const char *s, size_t from, size_t to, struct ini_line
 {
 	size_t end = find_stop(s, from + 1, to, "]");
 	if (end == to || s[end] != ']') {
-		bad(ret, "a section's heading has no ']'");
+		bad(ret, from, "a section's heading has no ']'");
 		return;
 	}
 	ret->kind = INI_SECTION;
@@ -87,13 +73,13 @@ static void parse_section(const char *s, size_t from, size_t to, struct ini_line
 	size_t rest = end + 1, stop = to;
 	trim(s, &rest, &stop);
 	if (rest < stop && s[rest] != ';' && s[rest] != '#')
-		bad(ret, "there is something behind the ']' of a section's heading: it would be ignored");
+		bad(ret, rest, "there is something behind the ']' of a section's heading: it would be ignored");
 	else if (end - from - 1 > INI_NAME_MAX)
-		bad(ret, "a section's heading is longer than 49 bytes: the rest would be cut off");
+		bad(ret, from + 1 + INI_NAME_MAX, "a section's heading is longer than 49 bytes: the rest would be cut off");
 	else {
 		trim(s, &ret->name_from, &ret->name_to);
 		if (ret->name_from == ret->name_to)
-			bad(ret, "a section's heading is empty");
+			bad(ret, from, "a section's heading is empty");
 	}
 }
 
@@ -103,6 +89,7 @@ static void parse_key(const char *s, size_t from, size_t to, struct ini_line *re
 	if (eq == to || s[eq] == ';') {
 		int shown = to - from > 40 ? 40 : (int)(to - from);
 		ret->kind = INI_BAD;
+		ret->why_at = from;
 		snprintf(ret->why, sizeof ret->why, "'%.*s' is neither [section] nor 'key = value' (a line that continues a value is indented)",
 		        shown, s + from);
 		return;
@@ -115,9 +102,9 @@ static void parse_key(const char *s, size_t from, size_t to, struct ini_line *re
 	trim(s, &ret->name_from, &ret->name_to);
 	trim(s, &ret->value_from, &ret->value_to);
 	if (ret->name_from == ret->name_to)
-		bad(ret, "there is no key before the '='");
+		bad(ret, eq, "there is no key before the '='");
 	else if (ret->name_to - ret->name_from > INI_NAME_MAX)
-		bad(ret, "a key is longer than 49 bytes: the rest would be cut off");
+		bad(ret, from + INI_NAME_MAX, "a key is longer than 49 bytes: the rest would be cut off");
 }
 
 void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *ret)
@@ -135,6 +122,7 @@ void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *
 		ret->kind = INI_COMMENT;
 	else if (to > INI_LINE_MAX) {
 		ret->kind = INI_BAD;
+		ret->why_at = INI_LINE_MAX;
 		snprintf(ret->why, sizeof ret->why, "the line has %zu bytes, at most %d are read: continue a long value on indented lines", to,
 		        INI_LINE_MAX);
 	} else if (in_key && from > 0) {
@@ -142,8 +130,9 @@ void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *
 		ret->value_from = from;
 		ret->value_to = to;
 		/* inih r55 takes it into the value, r56 cuts it off: neither is what somebody meant without knowing */
-		if (find_stop(text, from, to, NULL) != to)
-			bad(ret, "a ';' behind a blank in a continued line: put the comment on a line of its own");
+		size_t comment = find_stop(text, from, to, NULL);
+		if (comment != to)
+			bad(ret, comment, "a ';' behind a blank in a continued line: put the comment on a line of its own");
 	} else if (text[from] == '[')
 		parse_section(text, from, to, ret);
 	else
@@ -207,12 +196,13 @@ static bool admit(struct reading *r, const char *s, size_t len)
 	struct ini_line l;
 	ini_line_parse(s, len, r->in_key || r->skip_more, &l);
 	if (l.kind == INI_KEY && !r->in_section)
-		bad(&l, "a key before the first [section]");
+		bad(&l, l.name_from, "a key before the first [section]");
 	else if (l.kind == INI_MORE && !r->skip_more && l.value_from <= r->key_indent)
-		bad(&l, "an indented line continues the value above; the key there is indented as much, so this looks like a key: indent no keys");
+		bad(&l, l.value_from,
+		        "an indented line continues the value above; the key there is indented as much, so this looks like a key: indent no keys");
 	switch (l.kind) {
 	case INI_BAD:
-		r->mistake(r->arg, r->line, l.why);
+		r->mistake(r->arg, r->line, (int)l.why_at + 1, l.why);
 		r->skip_more = true;
 		return false;
 	case INI_SECTION:
@@ -283,7 +273,7 @@ static int on_value(void *user, const char *section, const char *key, const char
 	HASH_FIND_STR(r->seen, id, seen);
 	if (seen) {
 		_cleanup_free_ char *text = xasprintf("'%s' is set in [%s] already, at line %d", key, name, seen->line);
-		r->mistake(r->arg, r->line, text);
+		r->mistake(r->arg, r->line, (int)r->key_indent + 1, text);
 		r->skip_more = true;
 		return 1;
 	}

@@ -19,8 +19,8 @@ struct ini_doc {
 	struct ini_heading *headings;
 	size_t n_headings, cap_headings;
 };
-/* One call for each mistake, in order of lines. */
-typedef void ini_mistake_fn(void *arg, int line, const char *text);
+/* One call for each mistake, in order of lines. Columns count bytes, from 1. */
+typedef void ini_mistake_fn(void *arg, int line, int column, const char *text);
 
 /* Appends to an empty doc; what has a mistake is left out. */
 void ini_read(const char *text, size_t len, struct ini_doc *doc, ini_mistake_fn *mistake, void *arg);
@@ -33,6 +33,7 @@ struct ini_line {
 	size_t name_from, name_to;   /* the section's or key's name */
 	size_t value_from, value_to; /* INI_KEY and INI_MORE: without blanks around and comment behind */
 	char why[160];               /* INI_BAD: a sentence */
+	size_t why_at;               /* INI_BAD: what it is about */
 };
 /* text: a line without its newline (a CR before it counts as a blank). in_key: a key stands above it in the same section. */
 void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *ret);

@@ -52,6 +52,7 @@ const struct tree_doc *tree_doc_find(const struct tree *t, enum doc_kind kind, c
 const struct tree_content *tree_content_find(const struct tree *t, const char *role);
 /* "roles/etcd/role.ini" -> DOC_ROLE "etcd"; false: no document. */
 bool doc_path_parse(const char *path, enum doc_kind *ret_kind, char **ret_name);
+const char *file_kind(mode_t mode); /* "directory", "pipe"... */
 /* Begins with . or #, or ends in ~: editors' leftovers, stored and ignored. */
 bool name_ignored(const char *name);
 
@@ -123,6 +124,7 @@ struct parse {
 	size_t first[DOC_KINDS], n[DOC_KINDS]; /* of a kind: docs[first .. first + n) */
 	bool form;                             /* documents are being read one by one: mistakes are of form */
 	size_t cap_problems;
+	struct told *told; /* mistakes that several may find */
 };
 /* Records a mistake at a line of doc. It makes owner wrong, which is doc itself or a deployment that builds on it. */
 void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line, int code, const char *fmt, ...)
@@ -153,6 +155,12 @@ const struct schema_runner *schema_runner_find(const struct desired_schema *s, c
 /* One value against a declared parameter. secret:NAME stands for anything. */
 int param_check(const struct def_param *param, const char *text, struct err **err);
 const char *suggest_param(const struct def_role *r, const char *word, char buf[160]);
+
+/* ---- columns (column.c) ---- */
+
+/* Where in a line (from 1) it has what the sentence quotes; else where its text begins. */
+size_t column_find(const char *line, size_t len, const char *sentence);
+void columns_fill(struct problem *problems, size_t n, const struct tree *t); /* sorted by file and line; those that have none yet */
 
 void define_provider(struct parse *p, struct doc *doc);
 void define_role(struct parse *p, struct doc *doc, struct all_role *priv);

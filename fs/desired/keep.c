@@ -82,7 +82,7 @@ static int read_document(const struct content_store *c, struct tree *t, const ch
 	if (!doc_path_parse(path, &d.kind, &d.name))
 		return err_set(err, EINVAL, "the manifest names '%s', which is no document", path);
 	_cleanup_free_ char *file = content_path(c, &d.hash);
-	int rc = file_read(AT_FDCWD, file, 1 << 20, &b, err);
+	int rc = file_read(AT_FDCWD, file, DOCUMENT_MAX, &b, err);
 	hash_bytes(buf_str(&b), b.len, &now);
 	if (!rc && !hash_eq(&now, &d.hash))
 		rc = err_set(err, EIO, "the kept copy of '%s' is damaged: '%s' does not have its hash", path, file);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <uthash.h>
 
 /* ---- mistakes ---- */
 
@@ -19,28 +20,52 @@ static void remember_first(struct doc *owner, const char *path, int line, const 
 	owner->first_own = own;
 }
 
-static bool is_reported(const struct desired *d, const char *path, int line, const char *text)
+struct told {
+	UT_hash_handle hh;
+	char sentence[];
+};
+
+/* Said before of this very place; true from the second time on. */
+static bool is_told(struct parse *p, const char *path, int line, const char *text)
 {
-	for (size_t i = 0; i < d->n_problems; i++)
-		if (d->problems[i].line == line && !strcmp(d->problems[i].file, path) && !strcmp(d->problems[i].text, text))
-			return true;
+	_cleanup_free_ char *sentence = xasprintf("%s:%d: %s", path, line, text);
+	size_t len = strlen(sentence);
+	struct told *t;
+	HASH_FIND(hh, p->told, sentence, len, t);
+	if (t)
+		return true;
+	t = xcalloc(1, sizeof *t + len + 1);
+	memcpy(t->sentence, sentence, len);
+	HASH_ADD(hh, p->told, sentence, len, t);
 	return false;
 }
 
+static void told_free(struct parse *p)
+{
+	struct told *t, *tmp;
+	HASH_ITER (hh, p->told, t, tmp) {
+		HASH_DEL(p->told, t);
+		free(t);
+	}
+}
+
 /* Takes text. shared: the same mistake may be found from several places (a line that is inherited) and is listed once. */
-static void record(struct parse *p, struct doc *owner, bool shared, const char *path, int line, int code, char *text)
+static void record(struct parse *p, struct doc *owner, bool shared, const char *path, int line, int column, int code, char *text)
 {
 	struct desired *d = &p->all->d;
+	_cleanup_free_ char *file = xstrdup(path);
+	str_make_line(file);
+	str_make_line(text);
 	if (owner) {
-		remember_first(owner, path, line, text);
+		remember_first(owner, file, line, text);
 		owner->malformed |= p->form;
 	}
-	if (shared && is_reported(d, path, line, text)) {
+	if (shared && is_told(p, file, line, text)) {
 		free(text);
 		return;
 	}
 	GROW(d->problems, d->n_problems, p->cap_problems);
-	d->problems[d->n_problems++] = (struct problem){xstrdup(path), line, code, text};
+	d->problems[d->n_problems++] = (struct problem){xstrdup(file), line, column, code, text};
 }
 
 static char *vformat(const char *fmt, va_list ap)
@@ -54,7 +79,7 @@ void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line
 {
 	va_list ap;
 	va_start(ap, fmt);
-	record(p, owner, !p->form, doc->td->path, line, code, vformat(fmt, ap));
+	record(p, owner, !p->form, doc->td->path, line, 0, code, vformat(fmt, ap));
 	va_end(ap);
 }
 
@@ -62,7 +87,7 @@ void mistake_at(struct parse *p, struct doc *owner, const char *path, int line, 
 {
 	va_list ap;
 	va_start(ap, fmt);
-	record(p, owner, false, path, line, code, vformat(fmt, ap));
+	record(p, owner, false, path, line, 0, code, vformat(fmt, ap));
 	va_end(ap);
 }
 
@@ -121,10 +146,10 @@ struct reader {
 	struct doc *doc;
 };
 
-static void on_mistake(void *arg, int line, const char *text)
+static void on_mistake(void *arg, int line, int column, const char *text)
 {
 	struct reader *r = arg;
-	mistake(r->p, r->doc, r->doc, line, EINVAL, "%s", text);
+	record(r->p, r->doc, false, r->doc->td->path, line, column, EINVAL, xstrdup(text));
 }
 
 static void *new_def(struct parse *p, struct doc *doc)
@@ -284,9 +309,11 @@ int desired_parse(const struct tree *t, const struct desired_schema *schema, str
 		ini_doc_release(&p.docs[i].ini);
 	}
 	free(p.docs);
+	told_free(&p);
 	struct desired *d = &p.all->d;
 	if (d->n_problems)
 		qsort(d->problems, d->n_problems, sizeof *d->problems, by_place);
+	columns_fill(d->problems, d->n_problems, t);
 	*ret = d;
 	return 0;
 }

@@ -102,6 +102,23 @@ static void cache_put(struct hash_cache *c, const struct stat *st, const struct 
 	e->used = true;
 }
 
+const char *file_kind(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		return "file";
+	case S_IFDIR:
+		return "directory";
+	case S_IFLNK:
+		return "link";
+	case S_IFIFO:
+		return "pipe";
+	case S_IFSOCK:
+		return "socket";
+	}
+	return "device";
+}
+
 static int hash_fd(int fd, struct hash *ret)
 {
 	char chunk[65536];
@@ -198,10 +215,7 @@ static int scan_entry(struct scan *s, int dirfd, const char *prefix, const char 
 		return scan_file(s, dirfd, name, path);
 	if (!S_ISDIR(st.st_mode)) {
 		s->bad = path;
-		return err_set(s->err, EINVAL, "'%s' is a %s: only files, directories and links can be content", path,
-		        S_ISSOCK(st.st_mode)   ? "socket"
-		        : S_ISFIFO(st.st_mode) ? "pipe"
-		                               : "device");
+		return err_set(s->err, EINVAL, "'%s' is a %s: only files, directories and links can be content", path, file_kind(st.st_mode));
 	}
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)

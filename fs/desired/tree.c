@@ -8,9 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Far over any real one; what is larger is not a document but an accident. */
-#define DOC_MAX (256 * 1024)
-
 const struct doc_place doc_places[DOC_KINDS] = {
         [DOC_PROVIDER] = {"providers", "provider.ini"},
         [DOC_ROLE] = {"roles", "role.ini"},
@@ -43,6 +40,15 @@ bool doc_path_parse(const char *path, enum doc_kind *ret_kind, char **ret_name)
 		return true;
 	}
 	return false;
+}
+
+bool is_document(const char *path)
+{
+	enum doc_kind kind;
+	char *name = NULL;
+	bool is = doc_path_parse(path, &kind, &name);
+	free(name);
+	return is;
 }
 
 static int by_doc(const void *a, const void *b)
@@ -90,6 +96,12 @@ static void doc_bytes(struct tree_doc *d, char *text, size_t len)
 	hash_bytes(text, len, &d->hash);
 }
 
+static void not_a_file(struct tree_doc *d, mode_t mode)
+{
+	_cleanup_free_ char *what = xasprintf("is a %s, not a file", file_kind(mode));
+	doc_trouble(d, EINVAL, what);
+}
+
 /* 0, or -errno; a file of the wrong kind or size is the document's trouble. */
 static int read_open_doc(int fd, struct tree_doc *d)
 {
@@ -101,7 +113,7 @@ static int read_open_doc(int fd, struct tree_doc *d)
 	d->gid = st.st_gid;
 	d->mode = st.st_mode & 07777;
 	if (!S_ISREG(st.st_mode)) {
-		doc_trouble(d, EINVAL, "is not a regular file");
+		not_a_file(d, st.st_mode);
 		return 0;
 	}
 	char chunk[8192];
@@ -109,9 +121,9 @@ static int read_open_doc(int fd, struct tree_doc *d)
 	while ((n = read(fd, chunk, sizeof chunk)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n > 0)
 			buf_add(&b, chunk, (size_t)n);
-		if (b.len > DOC_MAX) {
+		if (b.len > DOCUMENT_MAX) {
 			buf_release(&b);
-			doc_trouble(d, EFBIG, "is larger than 256 KiB: this is not a document");
+			doc_trouble(d, EFBIG, "is larger than 1 MiB: this is not a document");
 			return 0;
 		}
 	}
@@ -170,21 +182,40 @@ static bool is_printable(const char *name)
 	return true;
 }
 
-/* Adds the document of directory NAME, if there is one. */
 static bool is_link(int dirfd, const char *path)
 {
 	struct stat st;
 	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
 }
 
+static bool is_dangling(int dirfd, const char *path)
+{
+	struct stat st;
+	return is_link(dirfd, path) && fstatat(dirfd, path, &st, 0) < 0;
+}
+
+/* Looked at before it is opened: opening is enough to do harm to some devices. 0, or -errno. */
+static int read_doc_file(int repo, struct tree_doc *d)
+{
+	struct stat st;
+	if (fstatat(repo, d->path, &st, 0) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode)) {
+		not_a_file(d, st.st_mode);
+		return 0;
+	}
+	_cleanup_close_ int fd = openat(repo, d->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 ? -errno : read_open_doc(fd, d);
+}
+
+/* Adds the document of directory NAME, if there is one. */
 static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *name, const struct tree_options *opt)
 {
 	struct tree_doc d = {.kind = kind, .name = xstrdup(name), .mode = 0644, .uid = geteuid(), .gid = getegid()};
 	d.path = xasprintf("%s/%s/%s", doc_places[kind].dir, name, doc_places[kind].file);
 	_cleanup_free_ char *dir = xasprintf("%s/%s", doc_places[kind].dir, name);
 	bool overlay = opt && opt->overlay_path && !strcmp(opt->overlay_path, d.path);
-	_cleanup_close_ int fd = openat(repo, d.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	int code = fd < 0 ? errno : -read_open_doc(fd, &d);
+	int code = -read_doc_file(repo, &d);
 	if (overlay) {
 		free(d.text);
 		free(d.trouble);
@@ -198,8 +229,8 @@ static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *n
 		d.text = NULL;
 		d.len = 0;
 		d.busy = true;
-	} else if (code == ENOENT && is_link(repo, d.path)) {
-		doc_trouble(&d, ENOENT, "is a link to what is not there");
+	} else if (code == ENOENT && (is_link(repo, d.path) || is_dangling(repo, dir))) {
+		doc_trouble(&d, ENOENT, is_link(repo, d.path) ? "is a link to what is not there" : "lies behind a link to what is not there");
 	} else if (code == ENOENT || code == ENOTDIR) {
 		free_doc(&d);
 		return;

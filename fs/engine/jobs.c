@@ -12,7 +12,6 @@
 #define GIT_LOCK_MS 5000
 #define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
 #define READ_AGAIN_MS 2000 /* after a reading that failed: a full disk tells nobody when it is no longer */
-#define DOCUMENT_MAX (4 << 20)
 
 struct waiter {
 	void (*done)(void *arg);

@@ -10,6 +10,7 @@ struct repo_file {
 	struct repo_inode *inode;
 	int fd;
 	char *path; /* opened for writing under this name; NULL: only for reading */
+	bool document;
 	_Atomic bool written;
 	_Atomic bool flushed; /* and nothing was written since: its RELEASE is on its way */
 };
@@ -30,6 +31,7 @@ static struct repo_file *file_new(struct repo_inode *i, int fd, char *take_path,
 	f->inode = i;
 	f->fd = fd;
 	f->path = take_path;
+	f->document = take_path && is_document(take_path);
 	f->written = flags & (O_TRUNC | O_CREAT);
 	i->opens++;
 	return f;
@@ -139,6 +141,11 @@ void repo_read(struct view *v, fuse_req_t req, size_t size, off_t off, struct fu
 void repo_write(struct view *v, fuse_req_t req, struct fuse_bufvec *in, off_t off, struct fuse_file_info *fi)
 {
 	struct repo_file *f = file_of(fi);
+	/* Who writes is told; found behind the mount, such a document is a problem. */
+	if (f->document && off + (off_t)fuse_buf_size(in) > DOCUMENT_MAX) {
+		fuse_reply_err(req, EFBIG);
+		return;
+	}
 	f->written = true;
 	if (atomic_exchange(&f->flushed, false))
 		settle_closing(v, -1);
@@ -178,7 +185,11 @@ void repo_fsync(struct view *v, fuse_req_t req, int datasync, struct fuse_file_i
 
 void repo_fallocate(struct view *v, fuse_req_t req, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, fallocate(file_of(fi)->fd, mode, offset, length) < 0 ? errno : 0);
+	const struct repo_file *f = file_of(fi);
+	if (f->document && offset + length > DOCUMENT_MAX)
+		fuse_reply_err(req, EFBIG);
+	else
+		fuse_reply_err(req, fallocate(f->fd, mode, offset, length) < 0 ? errno : 0);
 }
 
 void repo_lseek(struct view *v, fuse_req_t req, off_t off, int whence, struct fuse_file_info *fi)
@@ -214,9 +225,12 @@ static int set_owner(struct repo_inode *i, const struct stat *attr, int which)
 	return fchownat(i->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-static int set_size(struct repo_inode *i, struct fuse_file_info *fi, off_t size)
+static int set_size(struct view *v, struct repo_inode *i, struct fuse_file_info *fi, off_t size)
 {
 	char link[FD_PATH];
+	_cleanup_free_ char *path = size > DOCUMENT_MAX ? document_path(v, i) : NULL;
+	if (path && is_document(path))
+		return -EFBIG;
 	repo_fd_path(i, link);
 	if (!fi)
 		return truncate(link, size) < 0 ? -errno : 0;
@@ -224,7 +238,7 @@ static int set_size(struct repo_inode *i, struct fuse_file_info *fi, off_t size)
 	return ftruncate(file_of(fi)->fd, size) < 0 ? -errno : 0;
 }
 
-static int set_attr(struct repo_inode *i, struct fuse_file_info *fi, const struct stat *attr, int which)
+static int set_attr(struct view *v, struct repo_inode *i, struct fuse_file_info *fi, const struct stat *attr, int which)
 {
 	char link[FD_PATH];
 	repo_fd_path(i, link);
@@ -234,7 +248,7 @@ static int set_attr(struct repo_inode *i, struct fuse_file_info *fi, const struc
 	if (!rc && (which & FUSE_SET_ATTR_MODE))
 		rc = chmod(link, attr->st_mode & 07777) < 0 ? -errno : 0;
 	if (!rc && (which & FUSE_SET_ATTR_SIZE))
-		rc = set_size(i, fi, attr->st_size);
+		rc = set_size(v, i, fi, attr->st_size);
 	if (!rc && (which & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)))
 		rc = set_times(i, fi, attr, which);
 	return rc;
@@ -248,7 +262,7 @@ void repo_setattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct stat *a
 		fuse_reply_err(req, ESTALE);
 		return;
 	}
-	int rc = set_attr(i, fi, attr, which);
+	int rc = set_attr(v, i, fi, attr, which);
 	if (!rc && fstat(i->fd, &st) < 0)
 		rc = -errno;
 	if (rc) {

@@ -78,7 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct desired *d = NULL;
 	assert(desired_parse(t, &schema, &d, NULL) == 0);
 	for (size_t i = 0; i < d->n_problems; i++)
-		assert(*d->problems[i].file && *d->problems[i].text && d->problems[i].line >= 0 && d->problems[i].code > 0);
+		assert(*d->problems[i].file && *d->problems[i].text && d->problems[i].line >= 0 &&
+		        (d->problems[i].column > 0) == (d->problems[i].line > 0) && d->problems[i].code > 0);
 	for (size_t i = 0; i < d->n_deployments; i++)
 		check_deployment(d, d->deployments[i]);
 	desired_unref(d);

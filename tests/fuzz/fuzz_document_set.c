@@ -8,7 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void on_mistake(void *arg, int line, const char *text)
+static void on_mistake(void *arg, int line, int column, const char *text)
 {
 	assert(!"an edited document has no mistakes");
 }

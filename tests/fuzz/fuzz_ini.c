@@ -8,9 +8,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void on_mistake(void *arg, int line, const char *text)
+static void on_mistake(void *arg, int line, int column, const char *text)
 {
-	assert(line > 0 && *text);
+	assert(line > 0 && column > 0 && *text);
 	++*(int *)arg;
 }
 

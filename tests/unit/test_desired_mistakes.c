@@ -1,5 +1,7 @@
 /* Every kind of mistake, with its place and its sentence. */
 #include "test_desired.h"
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static void make_etcd(void)
 {
@@ -156,18 +158,103 @@ Test(desired_mistakes, documents_that_are_no_files)
 	_cleanup_free_ char *doc = path_join(repo, "roles/base/role.ini");
 	unlink(doc);
 	mkdir(doc, 0755);
-	expect_problems("roles/base/role.ini: is not a regular file\n");
+	expect_problems("roles/base/role.ini: is a directory, not a file\n");
 	rmdir(doc);
 	mkfifo(doc, 0644);
-	expect_problems("roles/base/role.ini: is not a regular file\n");
+	expect_problems("roles/base/role.ini: is a pipe, not a file\n");
+	unlink(doc);
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	snprintf(name.sun_path, sizeof name.sun_path, "%s", doc);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
+	expect_problems("roles/base/role.ini: is a socket, not a file\n");
+	unlink(doc);
+	cr_assert_eq(symlink("/dev/zero", doc), 0); /* mknod would need root */
+	expect_problems("roles/base/role.ini: is a device, not a file\n");
 	unlink(doc);
 	cr_assert_eq(symlink("role.ini", doc), 0);
 	expect_problems("roles/base/role.ini: cannot be read: Too many levels of symbolic links\n");
 	unlink(doc);
-	_cleanup_free_ char *big = xcalloc(1, 300001);
-	memset(big, '\n', 300000);
+	cr_assert_eq(symlink("nowhere", doc), 0);
+	expect_problems("roles/base/role.ini: is a link to what is not there\n");
+}
+
+Test(desired_mistakes, directories_that_are_none)
+{
+	_cleanup_free_ char *dir = path_join(repo, "roles/base");
+	drop("roles/base");
+	cr_assert_eq(symlink("nowhere", dir), 0);
+	expect_problems("roles/base/role.ini: lies behind a link to what is not there\n");
+	unlink(dir);
+	cr_assert_eq(symlink("base", dir), 0);
+	expect_problems("roles/base/role.ini: cannot be read: Too many levels of symbolic links\n");
+	drop("roles");
+	put("roles", "no directory\n");
+	struct desired *d = parse();
+	cr_assert_geq(d->n_problems, 1);
+	char *all = problems(d);
+	cr_expect(strstr(all, "roles: cannot be read: Not a directory\n"), "%s", all);
+	free(all);
+	desired_unref(d);
+}
+
+Test(desired_mistakes, sizes)
+{
+	size_t max = 1 << 20;
+	_cleanup_free_ char *big = xcalloc(1, max + 2);
+	memset(big, '\n', max);
+	memcpy(big, "[role]\nrunner = none\n", 21);
 	put("roles/base/role.ini", big);
-	expect_problems("roles/base/role.ini: is larger than 256 KiB: this is not a document\n");
+	expect_problems("");
+	big[max] = '\n';
+	put("roles/base/role.ini", big);
+	expect_problems("roles/base/role.ini: is larger than 1 MiB: this is not a document\n");
+}
+
+/* Columns are bytes, from 1: where the line has what the sentence quotes, else where its text begins. */
+
+static void expect_columns(const char *want)
+{
+	struct desired *d = parse();
+	_cleanup_buf_ struct buf got = {0};
+	for (size_t i = 0; i < d->n_problems; i++)
+		buf_addf(&got, "%d:%d ", d->problems[i].line, d->problems[i].column);
+	char *all = problems(d);
+	cr_expect_str_eq(buf_str(&got), want, "got %s for\n%s", buf_str(&got), all);
+	free(all);
+	desired_unref(d);
+}
+
+Test(desired_mistakes, columns)
+{
+	put("deployments/etcd/deployment.ini", "[deployment]\n"
+	                                       "provider = laptop\n"
+	                                       "roles = base, bsae\n" /* the name that is wrong, not the one that is meant */
+	                                       "[nodes db]\n"
+	                                       "count = lots\n"
+	                                       "cuont = 3\n"
+	                                       " [nodes]\n");
+	expect_columns("3:15 5:9 6:1 ");
+	put("deployments/etcd/deployment.ini", "  [deployment] ; blanks before a heading are no harm\n"
+	                                       "provider = laptop\n"
+	                                       "[nodes db] x\n"
+	                                       "count = \xc3\x28\n"
+	                                       "= 4\n");
+	expect_columns("3:12 4:9 5:1 ");
+	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\n[nodes db]\ncount = 1\n count = 2\n[nodes db]\ncount = 3\n");
+	expect_columns("4:1 7:1 ");
+}
+
+/* A name that is no text, a line that would be cut within a character: a mistake stays one line of text. */
+Test(desired_mistakes, sentences_are_text)
+{
+	put("roles/base/role.ini", "[role]\nrunner = none\nabcdefghijklmnopqrstuvwxyzabcdefghijklm\xc3\xa4\xc3\xa4\n");
+	expect_problems("roles/base/role.ini:3: 'abcdefghijklmnopqrstuvwxyzabcdefghijklm?' is neither [section] nor 'key = value' (a line that "
+	                "continues a value is indented)\n");
+	put("roles/base/role.ini", "[role]\nrunner = none\n");
+	_cleanup_free_ char *pipe = path_join(repo, "roles/etcd/\nx\xff");
+	mkfifo(pipe, 0644);
+	expect_problems("roles/etcd/?x?: '?x?' is a pipe: only files, directories and links can be content\n");
 }
 
 Test(desired_mistakes, unreadable)
