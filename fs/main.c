@@ -5,6 +5,7 @@
 #include "fs/base/mem.h"
 #include "fs/base/str.h"
 #include "fs/engine/engine.h"
+#include "fs/look.h"
 #include "fs/version.h"
 #include "fs/view/view.h"
 #include <errno.h>
@@ -26,7 +27,7 @@ enum { EXIT_TROUBLE = 1, EXIT_USAGE = 2 };
 
 struct options {
 	char *state, *cache, *only;
-	int foreground, help, version, check;
+	int foreground, help, version, check, plan, json;
 	struct strlist names;   /* REPO MOUNTPOINT */
 	struct fuse_args mount; /* what is left for the mount */
 };
@@ -36,7 +37,8 @@ struct paths {
 
 static const char usage[] =
         "usage: rebarfs [-f] [-o OPTION,...] REPO MOUNTPOINT   mount; returns when the mount answers\n"
-        "       rebarfs --check REPO                           every mistake as FILE:LINE: message; exit 1 if there is one\n"
+        "       rebarfs --check [--json] REPO                  every mistake as FILE:LINE:COLUMN: message\n"
+        "       rebarfs --plan [--json] REPO STATE             what this tree would change of what is in that state directory; touches nothing\n"
         "       rebarfs --help | --version\n"
         "\n"
         "  -f, --foreground     stay, and log to stderr\n"
@@ -45,6 +47,7 @@ static const char usage[] =
         "  -o only=NAME:NAME    the deployments this mount answers for; default all\n"
         "  -o ro,nosuid,...     as for any mount; works in fstab as REPO MOUNTPOINT fuse.rebarfs OPTIONS\n"
         "\n"
+        "--check and --plan exit with 0: nothing, 1: something, 2: could not look; both go without a mount.\n"
         "Unmount with 'fusermount3 -u MOUNTPOINT' or SIGTERM: machines keep running and are taken up again by the next mount.\n";
 
 static void complain(const char *sentence)
@@ -92,6 +95,8 @@ static int parse_options(int argc, char **argv, struct options *o)
 	        {"-V", offsetof(struct options, version), 1},
 	        {"--version", offsetof(struct options, version), 1},
 	        {"--check", offsetof(struct options, check), 1},
+	        {"--plan", offsetof(struct options, plan), 1},
+	        {"--json", offsetof(struct options, json), 1},
 	        FUSE_OPT_KEY("-n", KEY_DISCARD), /* mount(8) passes these on */
 	        FUSE_OPT_KEY("-s", KEY_DISCARD),
 	        FUSE_OPT_KEY("-v", KEY_DISCARD),
@@ -114,26 +119,6 @@ static int show_version(void)
 {
 	printf("rebarfs %s (fuse %s, sqlite %s, libuv %s)\n", REBARFS_VERSION, fuse_pkgversion(), sqlite3_libversion(), uv_version_string());
 	return 0;
-}
-
-static int check_repo(const char *repo)
-{
-	_cleanup_err_ struct err *err = NULL;
-	struct tree *tree = NULL;
-	struct desired *d = NULL;
-	int rc = tree_read_repo(repo, NULL, NULL, &tree, &err);
-	if (!rc)
-		rc = desired_parse(tree, engine_schema(), &d, &err);
-	tree_free(tree);
-	if (rc) {
-		complain(err_msg(err));
-		return EXIT_USAGE;
-	}
-	size_t n = d->n_problems;
-	for (size_t i = 0; i < n; i++)
-		printf("%s:%d: %s\n", d->problems[i].file, d->problems[i].line ? d->problems[i].line : 1, d->problems[i].text);
-	desired_unref(d);
-	return n ? EXIT_TROUBLE : 0;
 }
 
 /* ---- where things are ---- */
@@ -591,10 +576,12 @@ int main(int argc, char **argv)
 		rc = 0;
 	} else if (o.version) {
 		rc = show_version();
-	} else if (o.names.n != (o.check ? 1 : 2)) {
+	} else if (o.names.n != (o.check ? 1 : 2) || (o.check && o.plan) || (o.json && !o.check && !o.plan)) {
 		fputs(usage, stderr);
+	} else if (o.check) {
+		rc = look_check(o.names.items[0], o.json);
 	} else {
-		rc = o.check ? check_repo(o.names.items[0]) : mount_repo(&o);
+		rc = o.plan ? look_plan(o.names.items[0], o.names.items[1], o.json) : mount_repo(&o);
 	}
 	release_options(&o);
 	return rc;

@@ -423,12 +423,9 @@ static void runners_open(struct engine *e)
 	}
 }
 
-int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err)
+struct engine *engine_new(const struct engine_options *opt)
 {
 	struct engine *e = xcalloc(1, sizeof *e);
-	_cleanup_free_ char *db = NULL, *content = NULL;
-	int rc;
-
 	e->prune_at = PRUNE_FIRST;
 	e->inbox_tail = &e->inbox;
 	pthread_mutex_init(&e->inbox_lock, NULL);
@@ -455,6 +452,14 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	uv_timer_init(&e->loop, &e->list_timer);
 	uv_timer_init(&e->loop, &e->poke_timer);
 	e->wake.data = e->turn.data = e->settle_timer.data = e->list_timer.data = e->poke_timer.data = e;
+	return e;
+}
+
+int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err)
+{
+	struct engine *e = engine_new(opt);
+	_cleanup_free_ char *db = NULL, *content = NULL;
+	int rc;
 
 	if ((rc = dir_make_all(e->runs_dir, 0700, err)) < 0 || (rc = dir_make_all(e->cache_dir, 0755, err)) < 0)
 		goto fail;
@@ -569,6 +574,8 @@ void engine_free(struct engine *e)
 	}
 	instance_hosts_free(e);
 	model_release(&e->m);
+	if (e->batch)
+		store_batch_free(e->batch);
 	free(e->effects.items);
 	free(e->answers.items);
 	free(e->unread);

@@ -14,6 +14,10 @@ struct engine_options {
 };
 /* Opens the store, loads everything, reads the repo once. The thread does not run yet. */
 int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err);
+/* What the tree in repo would be to a state directory, were it checked out where the daemon of that directory reads: the model as it would stand
+ * then, before anything is done about it. Changes nothing, asks no machine and needs no daemon, nor minds one. Never started; engine_free() ends it.
+ */
+int engine_preview(const char *repo, const char *state_dir, struct engine **ret, struct err **err);
 int engine_start(struct engine *e, struct err **err);
 /* Asks the thread to end and waits: plug-ins closed, machines and runs go on, the store is flushed. Pending requests get -ENODEV... */
 void engine_stop(struct engine *e);

@@ -111,6 +111,7 @@ struct engine {
 	uv_loop_t loop;
 	uv_thread_t thread;
 	bool started, stopping;
+	bool looks_only; /* never started: opens no provider */
 	uv_async_t wake;
 	uv_prepare_t turn;
 	uv_timer_t settle_timer, list_timer, poke_timer;
@@ -173,6 +174,7 @@ struct engine {
 };
 
 /* engine.c */
+struct engine *engine_new(const struct engine_options *opt); /* nothing opened yet */
 void engine_wrlock(struct engine *e);
 void engine_wrunlock(struct engine *e);
 void effect_add(
@@ -213,6 +215,7 @@ void event_add(struct engine *e, const struct deployment *d, const struct node *
 
 /* load.c */
 int engine_load(struct engine *e, struct err **err);
+void engine_take(struct engine *e, struct store_contents *c); /* releases c */
 
 /* inforce.c */
 /* What a reading found for one deployment: with manifest NULL nothing new. */

@@ -116,19 +116,15 @@ static void load_events(struct engine *e, struct store_contents *c)
 	}
 }
 
-int engine_load(struct engine *e, struct err **err)
+void engine_take(struct engine *e, struct store_contents *c)
 {
-	struct store_contents c = {0};
-	int rc = store_load(e->store, &c, err);
-	if (rc < 0)
-		return rc;
-	e->next_id = c.max_id + 1;
-	e->next_run = c.max_run + 1;
-	e->m.first_seq = e->m.next_seq = c.max_seq + 1;
-	load_events(e, &c);
-	load_digests(e, &c);
-	for (size_t i = 0; i < c.n_deployments; i++) {
-		struct row_deployment *r = &c.deployments[i];
+	e->next_id = c->max_id + 1;
+	e->next_run = c->max_run + 1;
+	e->m.first_seq = e->m.next_seq = c->max_seq + 1;
+	load_events(e, c);
+	load_digests(e, c);
+	for (size_t i = 0; i < c->n_deployments; i++) {
+		struct row_deployment *r = &c->deployments[i];
 		struct deployment *d = deployment_new(e, r->name, r->id);
 		d->row.paused = r->paused;
 		d->row.destroying = r->destroying;
@@ -137,14 +133,22 @@ int engine_load(struct engine *e, struct err **err)
 		d->row.passed = r->passed;
 		r->in_force = r->commit = r->passed = NULL;
 	}
-	load_nodes(e, &c);
-	load_node_roles(e, &c);
+	load_nodes(e, c);
+	load_node_roles(e, c);
 	/* Open intents need nothing of their own: the node's phase says what was under way, and provider calls carry on with what they find. */
-	for (size_t i = 0; i < c.n_intents; i++)
-		store_del_intent(engine_batch(e), c.intents[i].id);
-	store_contents_release(&c);
+	for (size_t i = 0; i < c->n_intents; i++)
+		store_del_intent(engine_batch(e), c->intents[i].id);
+	store_contents_release(c);
 	struct deployment *d, *tmp;
 	HASH_ITER (hh_name, e->m.deployments_by_name, d, tmp)
 		take_over_kept(e, d);
-	return 0;
+}
+
+int engine_load(struct engine *e, struct err **err)
+{
+	struct store_contents c = {0};
+	int rc = store_load(e->store, &c, err);
+	if (!rc)
+		engine_take(e, &c);
+	return rc;
 }

@@ -169,7 +169,7 @@ void provider_refresh(struct engine *e, struct provider_object *p)
 	if (!p->def || p->opening)
 		return;
 	p->ops = provider_find(p->def->type);
-	if (!p->ops || (p->instance && settings_same(&p->opened_with, &p->def->settings)))
+	if (!p->ops || e->looks_only || (p->instance && settings_same(&p->opened_with, &p->def->settings)))
 		return;
 	struct provider_open *o = xcalloc(1, sizeof *o);
 	o->p = p;

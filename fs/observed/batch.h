@@ -54,6 +54,7 @@ struct store_batch {
 };
 struct sqlite3;
 struct sqlite3 *store_db(struct store *s);
-void store_batch_free(struct store_batch *b);
+int contents_load(struct sqlite3 *db, struct store_contents *ret, struct err **err);
+extern const int store_schema_version;
 
 #endif

@@ -191,12 +191,9 @@ static const char prune[] = "BEGIN IMMEDIATE;"
                             "DELETE FROM components WHERE lower(hex(hash)) NOT IN (SELECT j.value FROM digests, json_each(digests.parts) AS j);"
                             "COMMIT";
 
-int store_load(struct store *s, struct store_contents *ret, struct err **err)
+int contents_load(sqlite3 *db, struct store_contents *ret, struct err **err)
 {
-	sqlite3 *db = store_db(s);
 	struct store_contents c = {0};
-	if (sqlite3_exec(db, prune, NULL, NULL, NULL) != SQLITE_OK && !sqlite3_get_autocommit(db))
-		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 	for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
 		sqlite3_stmt *st = NULL;
 		int rc = sqlite3_prepare_v2(db, queries[i].sql, -1, &st, NULL);
@@ -212,6 +209,14 @@ int store_load(struct store *s, struct store_contents *ret, struct err **err)
 	}
 	*ret = c;
 	return 0;
+}
+
+int store_load(struct store *s, struct store_contents *ret, struct err **err)
+{
+	sqlite3 *db = store_db(s);
+	if (sqlite3_exec(db, prune, NULL, NULL, NULL) != SQLITE_OK && !sqlite3_get_autocommit(db))
+		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+	return contents_load(db, ret, err);
 }
 
 /* ---- release ---- */

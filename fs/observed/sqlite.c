@@ -50,6 +50,7 @@ static const char *const migrations[] = {
         "ALTER TABLE deployments ADD COLUMN passed TEXT;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
+const int store_schema_version = SCHEMA_VERSION;
 
 static const char *const statements[N_STATEMENTS] = {
         [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?,?)",

@@ -130,6 +130,9 @@ struct store_contents {
 	int64_t max_run, max_seq;
 };
 int store_load(struct store *s, struct store_contents *ret, struct err **err);
+/* The same of a database that a daemon may be writing at the moment: changes nothing, takes no lock that it would wait for. -ENOENT: none there;
+ * -EBUSY: another version's. */
+int store_peek(const char *path, struct store_contents *ret, struct err **err);
 void store_contents_release(struct store_contents *c);
 /* Small facts about the state directory itself: "owner", "repo", "mounts". Synchronous, at start only. *ret NULL when not there. */
 int store_meta_get(struct store *s, const char *key, char **ret, struct err **err);
@@ -151,6 +154,7 @@ void store_put_intent(struct store_batch *b, const struct row_intent *r);
 void store_del_intent(struct store_batch *b, int64_t id);
 void store_put_component(struct store_batch *b, const struct row_component *r); /* kept once */
 void store_put_digest(struct store_batch *b, const struct row_digest *r);       /* kept once */
+void store_batch_free(struct store_batch *b);                                   /* one that was not committed */
 bool store_batch_empty(const struct store_batch *b);
 /* Takes the batch. done(arg) on the engine's loop once it is durable. Batches commit in order. A batch that cannot be written (disk full, I/O error)
  * is not lost: the store tries again every second until it is in, and store_trouble() tells why it takes so long. */

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The command line: what it prints, how it exits, what it refuses.
 . "$(dirname "$0")/lib.sh"
-needs root fuse
+needs root fuse jq
 setup
 fake_repo 1
 
@@ -19,10 +19,14 @@ says() {
 says 0 'rebarfs .*REPO MOUNTPOINT' --help
 says 0 '^rebarfs [0-9]+\.[0-9]+' --version
 says 0 '' --check "$REPO"
+expect "as JSON" "$("$REBARFS" --check --json "$REPO")" '[]'
+says 2 "cannot read the repo '$T/nosuch': No such file" --check "$T/nosuch"
+"$REBARFS" --check "$T/nosuch" 2>/dev/null | grep . && fail "why it cannot look belongs to standard error"
 sed -i 's/^size = 5/size = 500/' "$REPO/deployments/d/deployment.ini"
-says 1 '^deployments/d/deployment.ini:[0-9]+: ' --check "$REPO"
+says 1 '^deployments/d/deployment.ini:10:1: ' --check "$REPO"
+expect "as JSON" "$("$REBARFS" --check --json "$REPO" | jq -c '.[] | [.file, .line, .column, (.message | type)]')" '["deployments/d/deployment.ini",10,1,"string"]'
 sed -i 's/^size = 500/size = 5/' "$REPO/deployments/d/deployment.ini"
-for arguments in "" "$REPO" "--nosuch" "-o nosuch=1 $REPO $MNT" "-o state=$T/s1 $REPO $T/nosuch" "-o state=$T/s2 $T/nosuch $MNT" "$REPO $MNT more"; do
+for arguments in "" "$REPO" "--nosuch" "-o nosuch=1 $REPO $MNT" "--check $REPO $MNT" "--check --plan $REPO" "--plan $REPO" "--json $REPO $MNT" "-o state=$T/s1 $REPO $T/nosuch" "-o state=$T/s2 $T/nosuch $MNT" "$REPO $MNT more"; do
 	# shellcheck disable=SC2086
 	out=$(timeout 20 "$REBARFS" $arguments 2>&1) && fail "'rebarfs $arguments' should fail"
 	[ -n "$out" ] || fail "'rebarfs $arguments' fails and says nothing"
