@@ -130,6 +130,7 @@ bench: ## measurements beside their peers, one table
 
 # source : destination below PREFIX : mode
 INSTALLED = $(BUILD)/rebarfs:sbin/rebarfs:755 contrib/man/rebarfs.8:share/man/man8/rebarfs.8:644 \
+	contrib/git-hooks/pre-commit:share/rebarfs/git-hooks/pre-commit:755 \
 	contrib/completion/rebarfs:share/bash-completion/completions/rebarfs:644 contrib/systemd/rebarfs@.service:lib/systemd/system/rebarfs@.service:644 \
 	$(foreach f,$(shell find contrib/examples -type f 2>/dev/null),$(f):share/doc/rebarfs/$(f:contrib/%=%):$(if $(shell test -x $(f) && echo x),755,644))
 install: all ## into DESTDIR and PREFIX (/usr)
