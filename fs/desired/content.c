@@ -14,13 +14,21 @@
 
 struct content_store {
 	char *dir;
+	char *base;       /* looked into first; NULL: none */
 	atomic_uint next; /* for names of what is not finished */
 };
 
 char *content_path(const struct content_store *c, const struct hash *h)
 {
 	char hex[HASH_HEX];
+	struct stat st;
 	hash_hex(h, hex);
+	if (c->base) {
+		char *path = xasprintf("%s/%.2s/%s", c->base, hex, hex);
+		if (lstat(path, &st) == 0)
+			return path;
+		free(path);
+	}
 	return xasprintf("%s/%.2s/%s", c->dir, hex, hex);
 }
 
@@ -38,6 +46,14 @@ static void sweep(const char *dir)
 		closedir(d);
 }
 
+static struct content_store *store_new(const char *base, const char *dir)
+{
+	struct content_store *c = xcalloc(1, sizeof *c);
+	c->dir = xstrdup(dir);
+	c->base = xstrdup(base);
+	return c;
+}
+
 int content_open(const char *dir, struct content_store **ret, struct err **err)
 {
 	int rc = dir_make_all(dir, 0700, err);
@@ -47,14 +63,13 @@ int content_open(const char *dir, struct content_store **ret, struct err **err)
 		_cleanup_free_ char *sub = xasprintf("%s/%02x", dir, i);
 		sweep(sub);
 	}
-	content_open_to_read(dir, ret);
+	*ret = store_new(NULL, dir);
 	return 0;
 }
 
-void content_open_to_read(const char *dir, struct content_store **ret)
+void content_open_over(const char *base, const char *scratch, struct content_store **ret)
 {
-	*ret = xcalloc(1, sizeof **ret);
-	(*ret)->dir = xstrdup(dir);
+	*ret = store_new(base, scratch);
 }
 
 void content_close(struct content_store *c)
@@ -62,6 +77,7 @@ void content_close(struct content_store *c)
 	if (!c)
 		return;
 	free(c->dir);
+	free(c->base);
 	free(c);
 }
 

@@ -190,7 +190,8 @@ const char *desired_param(const struct desired *d, const struct def_deployment *
 
 struct content_store;
 int content_open(const char *dir, struct content_store **ret, struct err **err);
-void content_open_to_read(const char *dir, struct content_store **ret); /* makes and sweeps nothing */
+/* What is in base, for reading only; what is added goes to scratch, an empty directory of the caller's. */
+void content_open_over(const char *base, const char *scratch, struct content_store **ret);
 void content_close(struct content_store *c);
 char *content_path(const struct content_store *c, const struct hash *h); /* caller frees; of a directory (role) or file (document), there or not */
 

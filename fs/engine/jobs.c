@@ -134,6 +134,10 @@ static int keep_one(struct job *j, const struct def_deployment *def, struct taki
 		gate_find(def, NULL, &t->gated);
 		return 0;
 	}
+	if (j->e->looks_only && !passed) { /* nobody will want it back */
+		t->manifest = xstrdup("");
+		return 0;
+	}
 	int rc = desired_keep(j->tree, j->e->repo, j->desired, def, j->e->content, &t->manifest, &j->err);
 	return rc == 0 && passed ? let_through(j, passed, t) : rc;
 }
