@@ -180,6 +180,12 @@ static const struct def_source *source_of(const struct object *o)
 	return n && n->deployment ? &n->deployment->src : NULL;
 }
 
+const char *object_document(const struct object *o)
+{
+	const struct def_source *src = source_of(o);
+	return src ? src->path : NULL;
+}
+
 void place_owner(const struct object *o, const struct entry *e, mode_t mode, const struct owner *repo, struct owner *ret)
 {
 	const struct def_source *src = source_of(o);

@@ -76,6 +76,8 @@ struct owner {
 	mode_t mode;
 };
 void place_owner(const struct object *o, const struct entry *e, mode_t mode, const struct owner *repo, struct owner *ret);
+/* The document behind it, relative to the repo; NULL: none. Good while the lock is held. */
+const char *object_document(const struct object *o);
 /* The run whose log stands behind an ENTRY_LOG: the last of a node role or node. 0: none ran yet. */
 int64_t object_run(const struct object *o);
 

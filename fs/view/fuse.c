@@ -80,58 +80,62 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 }
 
 /* The names of live directories are fixed. EPERM sends vim and nano to write in place, which works. */
-static bool refuse_live(fuse_req_t req, fuse_ino_t ino)
+static bool refuse_live(fuse_req_t req, fuse_ino_t dir, const char *name)
 {
-	if (ino_is_live(ino))
-		fuse_reply_err(req, EPERM);
-	return ino_is_live(ino);
+	if (ino_is_live(dir))
+		refuse_name(view_of(req), req, dir, name);
+	return ino_is_live(dir);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	if (!refuse_live(req, parent))
+	if (!refuse_live(req, parent, name))
 		repo_mknod(view_of(req), req, parent, name, mode, rdev, NULL);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	if (!refuse_live(req, parent))
+	if (!refuse_live(req, parent, name))
 		repo_mknod(view_of(req), req, parent, name, mode | S_IFDIR, 0, NULL);
 }
 
 static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
 {
-	if (!refuse_live(req, parent))
+	if (!refuse_live(req, parent, name))
 		repo_mknod(view_of(req), req, parent, name, S_IFLNK, 0, link);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	if (!refuse_live(req, parent))
+	if (!refuse_live(req, parent, name))
 		repo_remove(view_of(req), req, parent, name, 0);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	if (!refuse_live(req, parent))
+	if (!refuse_live(req, parent, name))
 		repo_remove(view_of(req), req, parent, name, AT_REMOVEDIR);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags)
 {
-	if (!refuse_live(req, parent) && !refuse_live(req, newparent))
+	if (!refuse_live(req, parent, name) && !refuse_live(req, newparent, newname))
 		repo_rename(view_of(req), req, parent, name, newparent, newname, flags);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
-	if (!refuse_live(req, ino) && !refuse_live(req, newparent))
+	if (refuse_live(req, newparent, newname))
+		return;
+	if (ino_is_live(ino))
+		fuse_reply_err(req, EPERM);
+	else
 		repo_link(view_of(req), req, ino, newparent, newname);
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-	if (!refuse_live(req, parent))
+	if (!refuse_live(req, parent, name))
 		repo_create(view_of(req), req, parent, name, mode, fi);
 }
 

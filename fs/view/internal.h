@@ -20,7 +20,7 @@ struct view {
 	struct open_files *open_files; /* live.c */
 	struct costly *costly;         /* costly.c */
 	struct streams *streams;       /* stream.c */
-	struct refusals *refusals;     /* store.c */
+	struct refusals *refusals;     /* refuse.c */
 	struct stores *stores;         /* store.c */
 	struct settles *settles;       /* settle.c */
 	_Atomic int64_t changed_at;    /* when the engine last published: what live files show as their time */
@@ -130,13 +130,20 @@ void settles_changed(struct view *v);
 /* Counts documents that were written and closed, but whose RELEASE has not come yet. */
 void settle_closing(struct view *v, int delta);
 
-/* ---- stores (store.c) ---- */
+/* ---- refusals (refuse.c) ---- */
 
 struct refusals *refusals_new(void);
 void refusals_free(struct refusals *r);
 /* The view's own last refusal for an object; copied under a lock into ret, caller releases. false: none. */
 bool refusal_of(struct view *v, const struct place *p, struct refusal *ret);
 void refusal_release(struct refusal *r);
+/* Each replies: EINVAL; EACCES for a file that takes no writes; EPERM for a name that somebody would make or remove in a live directory. Locks. */
+void refuse_store(struct view *v, fuse_req_t req, const struct place *p, const char *why);
+void refuse_read_only(struct view *v, fuse_req_t req, const struct place *p);
+void refuse_name(struct view *v, fuse_req_t req, fuse_ino_t dir, const char *name);
+
+/* ---- stores (store.c) ---- */
+
 struct stores *stores_new(void);
 void stores_free(struct stores *s);  /* those under way were answered or never will be */
 void stores_changed(struct view *v); /* engine's thread */

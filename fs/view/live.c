@@ -468,7 +468,7 @@ void live_open(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_
 		return;
 	}
 	if (((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) && !e->store) {
-		fuse_reply_err(req, EACCES);
+		refuse_read_only(v, req, &p);
 		return;
 	}
 	if (!(e->flags & ENTRY_SETTLE)) {

@@ -2,111 +2,9 @@
 #include "fs/base/mem.h"
 #include "fs/view/internal.h"
 #include <errno.h>
-#include <pwd.h>
-#include <stdio.h>
 #include <string.h>
-#include <uthash.h>
 
 #define STORE_MAX 65536
-
-/* ---- refusals of the view's own: those that never reach the engine ---- */
-
-struct refused {
-	fuse_ino_t object; /* place of the object's directory */
-	struct refusal r;
-	UT_hash_handle hh;
-};
-struct refusals {
-	pthread_mutex_t lock;
-	struct refused *by_object;
-};
-
-struct refusals *refusals_new(void)
-{
-	struct refusals *r = xcalloc(1, sizeof *r);
-	pthread_mutex_init(&r->lock, NULL);
-	return r;
-}
-
-void refusal_release(struct refusal *r)
-{
-	free(r->who);
-	free(r->file);
-	free(r->why);
-}
-
-void refusals_free(struct refusals *r)
-{
-	if (!r)
-		return;
-	struct refused *it, *next;
-	HASH_ITER (hh, r->by_object, it, next) {
-		HASH_DEL(r->by_object, it);
-		refusal_release(&it->r);
-		free(it);
-	}
-	pthread_mutex_destroy(&r->lock);
-	free(r);
-}
-
-static fuse_ino_t object_ino(const struct place *p)
-{
-	struct place object = {.kind = p->kind, .id = p->id};
-	return place_ino(&object);
-}
-
-bool refusal_of(struct view *v, const struct place *p, struct refusal *ret)
-{
-	fuse_ino_t ino = object_ino(p);
-	struct refused *it;
-	pthread_mutex_lock(&v->refusals->lock);
-	HASH_FIND(hh, v->refusals->by_object, &ino, sizeof ino, it);
-	if (it)
-		*ret = (struct refusal){.at = it->r.at, .who = xstrdup(it->r.who), .file = xstrdup(it->r.file), .why = xstrdup(it->r.why)};
-	pthread_mutex_unlock(&v->refusals->lock);
-	return it;
-}
-
-/* As the engine names who stored something. */
-static char *caller_name(const struct fuse_ctx *caller)
-{
-	char names[1024], comm[32] = "", path[64];
-	struct passwd pw, *found = NULL;
-	getpwuid_r(caller->uid, &pw, names, sizeof names, &found);
-	_cleanup_free_ char *user = found ? xstrdup(pw.pw_name) : xasprintf("uid %u", caller->uid);
-	snprintf(path, sizeof path, "/proc/%d/comm", caller->pid);
-	FILE *f = fopen(path, "re");
-	if (f && fgets(comm, sizeof comm, f))
-		comm[strcspn(comm, "\n")] = 0;
-	if (f)
-		fclose(f);
-	return *comm ? xasprintf("%s (%s %d)", user, comm, caller->pid) : xstrdup(user);
-}
-
-static void refuse(struct view *v, fuse_req_t req, const struct place *p, const char *why)
-{
-	fuse_ino_t ino = object_ino(p);
-	const struct entry *e = place_entry(v->names, p);
-	const char *section = names_first(v->names, p->name), *key = names_second(v->names, p->name);
-	struct refusal r = {.at = now_ms(), .who = caller_name(fuse_req_ctx(req)), .why = xstrdup(why)};
-	r.file = p->name ? xasprintf("desired/%s/%s", section, key) : xstrdup(e->name);
-	for (char *c = r.file; p->name && *c; c++)
-		*c = *c == ' ' ? '.' : *c;
-	struct refused *it;
-	pthread_mutex_lock(&v->refusals->lock);
-	HASH_FIND(hh, v->refusals->by_object, &ino, sizeof ino, it);
-	if (!it) {
-		it = xcalloc(1, sizeof *it);
-		it->object = ino;
-		HASH_ADD(hh, v->refusals->by_object, object, sizeof it->object, it);
-	}
-	refusal_release(&it->r);
-	it->r = r;
-	pthread_mutex_unlock(&v->refusals->lock);
-	fuse_reply_err(req, EINVAL);
-}
-
-/* ---- the write ---- */
 
 /* Stores under way belong to the engine's thread. The reply waits until the wish is durable, and a disk that is full can make that long: then, and
  * only then, a signal ends the waiting. Else it would not be told from a write that failed, by programs that take signals all the time. */
@@ -248,7 +146,7 @@ void store_write(struct view *v, fuse_req_t req, const char *data, size_t size, 
 	}
 	const char *why = objection(f, e, data, size, off);
 	if (why) {
-		refuse(v, req, &p, why);
+		refuse_store(v, req, &p, why);
 		return;
 	}
 	f->stored = true;

@@ -167,6 +167,14 @@ settle d 30
 for attempt in 'touch "$1/nodes/new"' 'rm "$1/deployments/d/state"' 'mv "$1/deployments/d/state" "$1/deployments/d/other"' 'mkdir "$1/x"' 'echo x >"$1/deployments/d/state"' 'rm -f "$1/deployments/d/ctl"'; do
 	sh -c "$attempt" - "$MNT" 2>/dev/null && fail "'$attempt' should not be possible"
 done
+# What the kernel's two words for that leave open stands in 'refused', but not what an editor tries beside a file.
+expect_match "refused after rm ctl" "$(cat "$MNT/deployments/d/refused")" ': ctl: names are fixed here'
+echo x 2>/dev/null >"$MNT/deployments/d/state"
+expect_match "refused after a write into what only shows" "$(cat "$MNT/deployments/d/refused")" ": state: this file only shows: .*'ctl'"
+touch "$V/nodes.n/cuont" "$V/nodes.n/.count.swp" 2>/dev/null
+expect_match "refused after a new key" "$(cat "$MNT/deployments/d/refused")" ": desired/nodes.n/cuont: .*'desired/deployments/d/deployment.ini'"
+mkdir "$MNT/deployments/mine" 2>/dev/null
+expect_match "refused after mkdir" "$(cat "$MNT/refused")" ": deployments/mine: .*'desired/deployments/mine/deployment.ini'"
 
 # Verbs.
 echo dance >"$MNT/deployments/d/ctl" 2>/dev/null && fail "an unknown verb should be refused"
