@@ -120,7 +120,7 @@ static size_t distance(const char *a, const char *b)
 const char *str_suggest(const char *word, const char *const *candidates, size_t n)
 {
 	const char *best = NULL;
-	size_t best_distance = strlen(word) / 3 + 1;
+	size_t len = strlen(word), best_distance = len > 3 ? len / 3 + 1 : 1;
 	for (size_t i = 0; i < n; i++) {
 		size_t dist = candidates[i] ? distance(word, candidates[i]) : SIZE_MAX;
 		/* everything replaced is no resemblance */

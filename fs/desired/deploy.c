@@ -167,7 +167,7 @@ static void make_group(struct deploy *all, struct work *w, const struct effectiv
 		group_nodes(all, w, g, nodes);
 	else if (count)
 		group_count(all, w, g, count);
-	else
+	else if (!h->doc->malformed) /* what is misspelt there may well be this */
 		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "group '%s' has no nodes: say 'count = N' or 'nodes = NAME, ...'", g->name);
 }
 

@@ -158,6 +158,10 @@ Test(str, suggests_what_was_meant)
 	/* the nearest one, wherever it stands */
 	static const char *const near[] = {"roles", "rule", "role"};
 	eq_str(str_suggest("rolr", near, 3), "role");
+	/* of three letters one may be wrong */
+	static const char *const short_ones[] = {"max", "min"};
+	eq_str(str_suggest("mix", short_ones, 2), "max");
+	cr_assert_null(str_suggest("bad", short_ones, 2));
 }
 
 Test(str, names)

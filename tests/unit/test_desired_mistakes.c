@@ -26,6 +26,13 @@ Test(desired_mistakes, lines)
 	        "deployments/etcd/deployment.ini:8: there is something behind the ']' of a section's heading: it would be ignored\n");
 }
 
+/* A misspelt 'count' is one mistake: that the group has no nodes only follows from it, and would be told first. */
+Test(desired_mistakes, a_cause_without_its_consequence)
+{
+	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\nroles = base\n\n[nodes db]\ncuont = 3\nroles = etcd\n");
+	expect_problems("deployments/etcd/deployment.ini:6: unknown key 'cuont' in [nodes db] (did you mean 'count'?)\n");
+}
+
 Test(desired_mistakes, what_the_reader_would_cut)
 {
 	struct buf b = {0};
