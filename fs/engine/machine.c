@@ -318,6 +318,19 @@ static void image_retry(struct engine *e, int64_t provider)
 	engine_wrunlock(e);
 }
 
+/* An event of each deployment that waits for an image, so that whoever waits for one of them sees it; nodes of one follow one another. */
+static void tell_waiting(struct engine *e, const struct provider_object *p, const char *sentence)
+{
+	const struct deployment *told = NULL;
+	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
+		if (n->provider == p && n->row.phase == NODE_PLANNED && n->wanted && n->deployment && n->deployment != told) {
+			told = n->deployment;
+			event_add(e, told, NULL, NULL, NULL, "provider %s: %s", p->name, sentence);
+		}
+	if (!told)
+		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", p->name, sentence);
+}
+
 static void prepare_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t n)
 {
 	struct prepare *pr = call->data;
@@ -328,7 +341,7 @@ static void prepare_done(struct provider_call *call, int rc, const struct err *e
 	pr->image->phase = rc < 0 ? IMAGE_FAILED : IMAGE_READY;
 	if (rc < 0) {
 		pr->image->attempts++;
-		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", pr->p->name, err_msg(err));
+		tell_waiting(e, pr->p, err_msg(err));
 		if (pr->image->attempts < CREATE_ATTEMPTS && rc != -EINVAL && rc != -EPERM) {
 			pr->image->retry_at = monotonic_ms() + 10000;
 			engine_after(e, 10000, image_retry, pr->p->id);
@@ -348,19 +361,16 @@ static void prepare_progress(struct provider_call *call, const char *sentence)
 {
 	struct prepare *pr = call->data;
 	struct engine *e = pr->e;
-	const struct deployment *told = NULL;
 	engine_wrlock(e);
 	bool news = !pr->image->progress || strcmp(pr->image->progress, sentence);
 	str_replace(&pr->image->progress, sentence);
 	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
 		if (n->provider == pr->p && n->row.phase == NODE_PLANNED && n->wanted) {
 			str_replace(&n->progress, sentence);
-			/* Whoever waits for a deployment sees the image being built; nodes of one follow one another. */
-			if (news && n->deployment && n->deployment != told)
-				event_add(e, n->deployment, NULL, NULL, NULL, "provider %s: %s", pr->p->name, sentence);
-			told = n->deployment;
 			touch_deployment(e, n->deployment);
 		}
+	if (news)
+		tell_waiting(e, pr->p, sentence);
 	engine_wrunlock(e);
 }
 

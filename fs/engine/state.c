@@ -484,6 +484,25 @@ static void what_waits(const struct deployment *d, struct buf *out)
 	plan_release(&p);
 }
 
+/* What was tried and will be again: a deployment that waits for nothing else would look idle. */
+static void first_retry(const struct deployment *d, struct buf *out)
+{
+	for (size_t i = 0; i < d->n_nodes; i++) {
+		const struct node *n = d->nodes[i];
+		if (!n->wanted || n->row.held)
+			continue;
+		if (n->row.error && n->row.phase != NODE_READY) {
+			buf_addf(out, "; %s is tried again after: %s", n->row.name, n->row.error);
+			return;
+		}
+		for (size_t k = 0; k < n->n_roles; k++)
+			if (n->roles[k]->retry_at && n->roles[k]->row.error) {
+				buf_addf(out, "; %s on %s is tried again after: %s", n->roles[k]->row.role, n->row.name, n->roles[k]->row.error);
+				return;
+			}
+	}
+}
+
 static void progress_text(const struct deployment *d, struct buf *out)
 {
 	size_t ready = 0, wanted = 0;
@@ -493,6 +512,7 @@ static void progress_text(const struct deployment *d, struct buf *out)
 			ready += node_is_up(d->nodes[i]);
 		}
 	buf_addf(out, "%zu of %zu nodes ready, %zu of %zu roles active, %zu running", ready, wanted, d->n_active, d->n_total, d->n_running);
+	first_retry(d, out);
 }
 
 void deployment_why(const struct model *m, const struct deployment *d, struct buf *out)
@@ -505,6 +525,10 @@ void deployment_why(const struct model *m, const struct deployment *d, struct bu
 		buf_adds(out, d->def ? " (the last good version stays in force)" : " (nothing is in force yet)");
 		return;
 	case DS_ORPHANED:
+		if (d->row.destroying) {
+			buf_addf(out, "its document is gone and it is being destroyed, %zu node%s left", d->n_nodes, d->n_nodes == 1 ? "" : "s");
+			return;
+		}
 		buf_addf(out, "its document is gone; its %zu node%s stay%s until 'destroy', or until the document is back", d->n_nodes,
 		        d->n_nodes == 1 ? "" : "s", d->n_nodes == 1 ? "s" : "");
 		return;

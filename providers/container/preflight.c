@@ -165,8 +165,9 @@ int preflight(const struct preflight *f, struct err **err)
 {
 	_cleanup_buf_ struct buf out = {0};
 
+	/* The rest would be asked of the wrong user, and no second attempt helps. */
 	if (!may_administrate())
-		add(&out, "containers need root (CAP_SYS_ADMIN): mount with sudo");
+		return err_set(err, EPERM, "containers need root (CAP_SYS_ADMIN): mount with sudo");
 	need_programs(f, &out);
 	/* mmdebstrap checks signatures with the host's keyrings, and only Debian's own hosts are sure to have them */
 	if (f->build && access("/usr/share/keyrings/debian-archive-keyring.gpg", R_OK) < 0)

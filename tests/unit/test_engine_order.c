@@ -177,6 +177,7 @@ Test(order, a_waiting_retry_says_so)
 	eventually(node_role_find(node("d-n-1"), "a") && nr_of("d-n-1", "a")->retry_at);
 	expect_has(why_of("d-n-1", "a"), "todo: attempt 1 failed, next in ");
 	expect_has(why_of("d-n-1", "b"), "blocked: waiting for a on d-n-1, which failed and will be tried again: simulated failure");
+	expect_has(dep_why("d"), "0 running; a on d-n-1 is tried again after: simulated failure");
 	bool settled, reached;
 	model_rdlock(model);
 	deployment_rest(model, dep("d"), &settled, &reached, NULL);
