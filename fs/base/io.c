@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +34,16 @@ int file_read(int dirfd, const char *path, size_t max, struct buf *out, struct e
 			return err_set(err, EFBIG, "'%s' is larger than %zu bytes", path, max);
 		buf_add(out, chunk, (size_t)n);
 	}
+}
+
+bool fd_has_writer(int fd)
+{
+	/* A lease is refused while somebody has the file open for writing. Who opens it while we hold it waits until we let go, a microsecond later,
+	 * and we are sent a signal: one that nobody minds, SIGIO would end the process. */
+	if (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+		return errno == EAGAIN;
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return false;
 }
 
 int fd_write_all(int fd, const void *data, size_t len)

@@ -4,6 +4,7 @@
 
 #include "fs/base/buf.h"
 #include "fs/base/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -23,6 +24,9 @@ int file_replace_gated(const char *path, const void *data, size_t len, const str
 int dir_make_all(const char *path, mode_t mode, struct err **err); /* mkdir -p */
 /* Removes a tree; does not follow links nor cross into mounts. No error when it is not there. */
 int tree_remove(const char *path, struct err **err);
+/* Whether anybody has the regular file of fd, which is open for reading only, open for writing. false too where that cannot be known: somebody else's
+ * file without root, a network file system. */
+bool fd_has_writer(int fd);
 int fd_write_all(int fd, const void *data, size_t len); /* -errno */
 char *path_join(const char *a, const char *b);          /* caller frees; no doubled slash */
 

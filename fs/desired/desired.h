@@ -208,7 +208,7 @@ struct tree_options {
 	const char *const *busy; /* documents that have a writer, NULL-terminated; may be NULL */
 };
 /* Reads all documents and hashes all role contents. Remembers (inode, size, times) -> hash of files between calls in cache, which the caller keeps
- * (one thread at a time); NULL reads everything. A document that cannot be read is a problem of desired_parse, not an error here; only a repo that
+ * (one thread at a time), and takes for busy what somebody is writing at the moment; NULL reads everything as it lies there. A document that cannot be read is a problem of desired_parse, not an error here; only a repo that
  * is not there at all is one. */
 struct hash_cache;
 struct hash_cache *hash_cache_new(void);
@@ -217,12 +217,17 @@ int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash
 /* The tree that was kept for one deployment. -ENOENT: part of it is missing in the store. */
 int tree_read_kept(const struct content_store *c, const char *manifest, struct tree **ret, struct err **err);
 void tree_free(struct tree *t);
+/* Something in it is busy for a reason whose end nobody will tell of: read again after a while. */
+bool tree_is_passing(const struct tree *t);
 /* Checks everything against everything. Takes nothing; *ret has one reference. Fails only on ENOMEM-like trouble: mistakes are in problems. */
 int desired_parse(const struct tree *t, const struct desired_schema *schema, struct desired **ret, struct err **err);
 /* Copies the documents and role contents of a valid deployment into the store and returns the manifest (JSON text: deployment, commit, path -> hash)
  * by which tree_read_kept finds them. -EAGAIN: something changed since the tree was read; read again. */
 int desired_keep(const struct tree *t, const char *repo, const struct desired *d, const struct def_deployment *dep, struct content_store *c,
         char **ret_manifest, struct err **err);
+/* What differs between two manifests: "deployments/d/deployment.ini 5f1c02aa, roles/app 77aa11bb, nodes/n1/node.ini gone". A document or content stands
+ * there with the first digits of its hash (of a document: its SHA-256). before NULL: all of it. A long list is cut, and says so. */
+void manifest_changes(const char *before, const char *now, struct buf *out);
 
 /* The manifest of a gated deployment: own (of what lies in the repo) with roles and inherited documents as in passed. -EINVAL: damaged. */
 int desired_gate(const char *own, const char *passed, char **ret_manifest, struct err **err);
@@ -270,6 +275,11 @@ int watch_open(uv_loop_t *loop, const char *repo, void (*changed)(void *arg), vo
 void watch_close(struct watch *w);
 /* Reads what is pending now: true if there was something (changed() is not called for it). */
 bool watch_drain(struct watch *w);
+/* When a name last came or went, which may be the middle of a replacement (monotonic ms; 0: never). As of the last drain; the loop's thread. */
+int64_t watch_names_at(const struct watch *w);
+/* Whether anything changed since a mark that was taken right after a drain. Any thread. */
+unsigned watch_mark(const struct watch *w);
+bool watch_changed_since(const struct watch *w, unsigned mark);
 /* What git is doing in the repo: settled documents are not to be taken over in the middle of it. */
 enum git_state { GIT_QUIET, GIT_LOCKED /* index.lock */, GIT_MERGING /* merge, rebase, cherry-pick, revert or unmerged paths */ };
 enum git_state git_state(const char *repo, const char **ret_what); /* ret_what: "a rebase"; static */

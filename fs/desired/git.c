@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define INDEX_MAX (256u * 1024 * 1024)
 
@@ -104,6 +105,16 @@ char *git_head(const char *repo)
 		return commit;
 	free(commit);
 	return ref ? packed_ref(common, ref) : NULL;
+}
+
+#define LOCK_MAX_S 60 /* an older lock was left behind, or waits for somebody's commit message */
+
+bool git_works_in(const char *dir)
+{
+	struct stat st;
+	_cleanup_free_ char *git = git_dir_at(dir);
+	_cleanup_free_ char *lock = git ? path_join(git, "index.lock") : NULL;
+	return lock && lstat(lock, &st) == 0 && time(NULL) - st.st_mtime < LOCK_MAX_S;
 }
 
 static uint32_t be32(const unsigned char *p)

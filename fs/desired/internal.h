@@ -38,6 +38,7 @@ struct tree_trouble { /* a directory that cannot be read */
 	int code;
 };
 struct tree {
+	bool passing;
 	bool kept; /* from the store: holds one deployment's closure and nothing else */
 	char *commit;
 	struct tree_doc *docs; /* sorted by kind, name */
@@ -68,7 +69,7 @@ struct content_list {
 	struct content_entry *entries; /* sorted by path */
 	size_t n, cap;
 };
-/* Lists and hashes what counts as content under dir. *ret_path (relative to dir, caller frees) is what the error is about. */
+/* Lists and hashes what counts as content under dir. -EBUSY, with a cache only: somebody is writing it. *ret_path (relative to dir, caller frees) is what the error is about. */
 int content_scan(const char *dir, struct hash_cache *cache, struct content_list *ret, char **ret_path, struct err **err);
 void content_list_hash(const struct content_list *l, struct hash *ret);
 void content_list_release(struct content_list *l);
@@ -86,6 +87,8 @@ int content_add_directory(struct content_store *c, const struct hash *h, const c
 char *git_head(const char *repo); /* 40 or 64 hex digits, NULL without git or commit; caller frees */
 /* The git directory of the work tree that repo is (in), and the one that holds refs; NULL without git; caller frees both. */
 char *git_dir(const char *repo, char **ret_common);
+/* git is at work in the work tree that begins at dir: a submodule, or a repo within the repo. */
+bool git_works_in(const char *dir);
 char *git_head_ref(const char *gitdir); /* "refs/heads/main"; NULL: detached or none */
 
 /* ---- parsing ---- */

@@ -65,6 +65,51 @@ int desired_keep(const struct tree *t, const char *repo, const struct desired *d
 	return rc;
 }
 
+#define CHANGES_TOLD 8
+#define HASH_TOLD 8
+
+struct changes {
+	struct buf *out;
+	size_t n;
+};
+
+static void tell_change(struct changes *c, const char *dir, const char *name, const char *hex)
+{
+	if (c->n++ < CHANGES_TOLD)
+		buf_addf(c->out, "%s%s%s %.*s", c->n > 1 ? ", " : "", dir, name, HASH_TOLD, hex ? hex : "gone");
+}
+
+/* A document's entry is an object with its hash, a content's is the hash. */
+static const char *hex_in(const json_t *entry)
+{
+	return json_string_value(json_is_object(entry) ? json_object_get(entry, "hash") : entry);
+}
+
+static void tell_changes(struct changes *c, const char *dir, json_t *before, json_t *now)
+{
+	const char *name;
+	json_t *entry;
+	json_object_foreach(now, name, entry)
+	{
+		const char *old = hex_in(json_object_get(before, name)), *new = hex_in(entry);
+		if (new && (!old || strcmp(old, new)))
+			tell_change(c, dir, name, new);
+	}
+	json_object_foreach(before, name, entry) if (!json_object_get(now, name)) tell_change(c, dir, name, NULL);
+}
+
+void manifest_changes(const char *before, const char *now, struct buf *out)
+{
+	struct changes c = {.out = out};
+	json_t *old = before ? json_loads(before, 0, NULL) : NULL, *new = json_loads(now, 0, NULL);
+	tell_changes(&c, "", json_object_get(old, "documents"), json_object_get(new, "documents"));
+	tell_changes(&c, "roles/", json_object_get(old, "contents"), json_object_get(new, "contents"));
+	if (c.n > CHANGES_TOLD)
+		buf_addf(out, " and %zu more", c.n - CHANGES_TOLD);
+	json_decref(old);
+	json_decref(new);
+}
+
 /* ---- and back ---- */
 
 static bool hash_of(const json_t *v, struct hash *ret)

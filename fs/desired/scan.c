@@ -1,4 +1,5 @@
 /* What counts as a role's content, and its hash. */
+#include "fs/base/io.h"
 #include "fs/base/mem.h"
 #include "fs/desired/internal.h"
 #include <dirent.h>
@@ -147,6 +148,8 @@ static int hash_file(int dirfd, const char *name, struct hash_cache *cache, stru
 		return 0;
 	}
 	int rc = hash_fd(fd, ret);
+	if (!rc && cache && fd_has_writer(fd))
+		return -EBUSY;
 	if (!rc && cache)
 		cache_put(cache, &st, ret);
 	return rc;

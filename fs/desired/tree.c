@@ -194,8 +194,16 @@ static bool is_dangling(int dirfd, const char *path)
 	return is_link(dirfd, path) && fstatat(dirfd, path, &st, 0) < 0;
 }
 
+static void doc_busy(struct tree_doc *d)
+{
+	free(d->text);
+	d->text = NULL;
+	d->len = 0;
+	d->busy = true;
+}
+
 /* Looked at before it is opened: opening is enough to do harm to some devices. 0, or -errno. */
-static int read_doc_file(int repo, struct tree_doc *d)
+static int read_doc_file(int repo, struct tree_doc *d, bool mind_writers)
 {
 	struct stat st;
 	if (fstatat(repo, d->path, &st, 0) < 0)
@@ -205,30 +213,31 @@ static int read_doc_file(int repo, struct tree_doc *d)
 		return 0;
 	}
 	_cleanup_close_ int fd = openat(repo, d->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return fd < 0 ? -errno : read_open_doc(fd, d);
+	int rc = fd < 0 ? -errno : read_open_doc(fd, d);
+	if (rc == 0 && mind_writers && fd_has_writer(fd))
+		doc_busy(d);
+	return rc;
 }
 
 /* Adds the document of directory NAME, if there is one. */
-static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *name, const struct tree_options *opt)
+static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *name, const struct tree_options *opt, bool mind_writers)
 {
 	struct tree_doc d = {.kind = kind, .name = xstrdup(name), .mode = 0644, .uid = geteuid(), .gid = getegid()};
 	d.path = xasprintf("%s/%s/%s", doc_places[kind].dir, name, doc_places[kind].file);
 	_cleanup_free_ char *dir = xasprintf("%s/%s", doc_places[kind].dir, name);
 	bool overlay = opt && opt->overlay_path && !strcmp(opt->overlay_path, d.path);
-	int code = -read_doc_file(repo, &d);
+	int code = -read_doc_file(repo, &d, mind_writers);
 	if (overlay) {
 		free(d.text);
 		free(d.trouble);
 		d.trouble = NULL;
 		d.code = 0;
+		d.busy = false;
 		char *text = xcalloc(1, opt->overlay_len + 1);
 		memcpy(text, opt->overlay_text, opt->overlay_len);
 		doc_bytes(&d, text, opt->overlay_len);
 	} else if (is_busy(opt, d.path) || (kind == DOC_ROLE && code != ENOENT && is_busy_under(opt, dir))) {
-		free(d.text);
-		d.text = NULL;
-		d.len = 0;
-		d.busy = true;
+		doc_busy(&d);
 	} else if (code == ENOENT && (is_link(repo, d.path) || is_dangling(repo, dir))) {
 		doc_trouble(&d, ENOENT, is_link(repo, d.path) ? "is a link to what is not there" : "lies behind a link to what is not there");
 	} else if (code == ENOENT || code == ENOTDIR) {
@@ -245,7 +254,7 @@ static void read_doc(struct tree *t, int repo, enum doc_kind kind, const char *n
 	t->docs[t->n_docs++] = d;
 }
 
-static void read_kind(struct tree *t, int repo, enum doc_kind kind, const struct tree_options *opt)
+static void read_kind(struct tree *t, int repo, enum doc_kind kind, const struct tree_options *opt, bool mind_writers)
 {
 	const char *where = doc_places[kind].dir;
 	_cleanup_strlist_ struct strlist names = {0};
@@ -267,16 +276,27 @@ static void read_kind(struct tree *t, int repo, enum doc_kind kind, const struct
 		strlist_add(&names, oname);
 	free(oname);
 	for (size_t i = 0; i < names.n; i++)
-		read_doc(t, repo, kind, names.items[i], opt);
+		read_doc(t, repo, kind, names.items[i], opt, mind_writers);
 }
 
-static void read_content(struct tree *t, const char *repo, const char *role, struct hash_cache *cache)
+/* false: it is being written. */
+static bool read_content(struct tree *t, const char *repo, const char *role, struct hash_cache *cache)
 {
 	struct tree_content c = {.role = xstrdup(role), .dir = xasprintf("%s/roles/%s", repo, role)};
 	struct content_list list = {0};
 	_cleanup_err_ struct err *err = NULL;
 	char *bad = NULL;
-	if (content_scan(c.dir, cache, &list, &bad, &err) < 0) {
+	int rc = content_scan(c.dir, cache, &list, &bad, &err);
+	bool is_locked = cache && git_works_in(c.dir);
+	if (rc == -EBUSY || is_locked) {
+		t->passing |= is_locked;
+		content_list_release(&list);
+		free(bad);
+		free(c.role);
+		free(c.dir);
+		return false;
+	}
+	if (rc < 0) {
 		c.code = err->code;
 		c.trouble = xstrdup(err_msg(err));
 		c.trouble_path = *bad ? xasprintf("roles/%s/%s", role, bad) : xasprintf("roles/%s", role);
@@ -286,6 +306,12 @@ static void read_content(struct tree *t, const char *repo, const char *role, str
 	content_list_release(&list);
 	GROW(t->contents, t->n_contents, t->cap_contents);
 	t->contents[t->n_contents++] = c;
+	return true;
+}
+
+bool tree_is_passing(const struct tree *t)
+{
+	return t->passing;
 }
 
 int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash_cache *cache, struct tree **ret, struct err **err)
@@ -295,10 +321,10 @@ int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash
 		return err_errno(err, errno, "cannot read the repo '%s'", repo);
 	struct tree *t = xcalloc(1, sizeof *t);
 	for (int k = 0; k < DOC_KINDS; k++)
-		read_kind(t, fd, (enum doc_kind)k, opt);
+		read_kind(t, fd, (enum doc_kind)k, opt, cache);
 	for (size_t i = 0; i < t->n_docs; i++)
-		if (t->docs[i].kind == DOC_ROLE)
-			read_content(t, repo, t->docs[i].name, cache);
+		if (t->docs[i].kind == DOC_ROLE && !read_content(t, repo, t->docs[i].name, cache))
+			doc_busy(&t->docs[i]);
 	hash_cache_sweep(cache);
 	t->commit = git_head(repo);
 	tree_sort(t);

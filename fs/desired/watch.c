@@ -6,8 +6,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <uthash.h>
 
@@ -29,8 +31,10 @@ struct watch {
 	void *arg;
 	struct dir *dirs;
 	unsigned pass;
-	bool rescan; /* directories came, went or moved */
-	bool full;   /* the kernel has no more watches; said once */
+	bool rescan;           /* directories came, went or moved */
+	bool full;             /* the kernel has no more watches; said once */
+	_Atomic unsigned seen; /* counts up before events are taken from the kernel */
+	int64_t names_at;      /* monotonic, when a name last came or went; 0: never */
 };
 
 /* ---- what is watched ---- */
@@ -174,6 +178,9 @@ static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_e
 	}
 	if (e->len && name_ignored(name))
 		return false;
+	/* Not IN_MOVED_TO: what is put in place by a rename is complete at once. */
+	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM))
+		w->names_at = monotonic_ms();
 	if (e->mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF) && e->mask & ~(IN_ISDIR | IN_ATTRIB | IN_MODIFY | IN_CLOSE_WRITE))
 		w->rescan = true;
 	/* a link to a role's directory came or went */
@@ -210,21 +217,44 @@ static bool is_change(struct watch *w, const struct inotify_event *e)
 	return true;
 }
 
+static bool is_pending(const struct watch *w)
+{
+	int size = 0;
+	return ioctl(w->fd, FIONREAD, &size) == 0 && size > 0;
+}
+
 bool watch_drain(struct watch *w)
 {
 	/* as inotify(7) asks for */
 	char buf[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
 	bool any = false;
-	ssize_t n;
-	while ((n = read(w->fd, buf, sizeof buf)) > 0 || (n < 0 && errno == EINTR))
+	while (is_pending(w)) {
+		w->seen++;
+		ssize_t n = read(w->fd, buf, sizeof buf);
 		for (ssize_t at = 0; at < n;) {
 			const struct inotify_event *e = (const struct inotify_event *)(buf + at);
 			any |= is_change(w, e);
 			at += (ssize_t)(sizeof *e + e->len);
 		}
+	}
 	if (w->rescan)
 		scan_again(w);
 	return any;
+}
+
+int64_t watch_names_at(const struct watch *w)
+{
+	return w->names_at;
+}
+
+unsigned watch_mark(const struct watch *w)
+{
+	return w->seen;
+}
+
+bool watch_changed_since(const struct watch *w, unsigned mark)
+{
+	return is_pending(w) || w->seen != mark;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)

@@ -308,6 +308,7 @@ static void take_nodes(struct engine *e, struct desired *d)
 void taking_release(struct taking *t)
 {
 	free(t->manifest);
+	free(t->changes);
 	desired_unref(t->owner);
 	gated_release(&t->gated);
 	*t = (struct taking){0};
@@ -356,7 +357,7 @@ static void take_deployment(struct engine *e, struct desired *d, const struct de
 	str_replace(&dep->row.in_force, t->manifest);
 	str_replace(&dep->row.commit, d->commit);
 	dep->passed = dep->row.passed && !strcmp(dep->row.passed, t->manifest);
-	event_add(e, dep, NULL, NULL, NULL, "in force%s%s", d->commit ? ": " : "", d->commit ? d->commit : "");
+	event_add(e, dep, NULL, NULL, NULL, "in force: %s%s%s", t->changes, d->commit ? "; commit " : "", d->commit ? d->commit : "");
 	put_in_force(e, dep, t->owner ? t->owner : d, def);
 }
 

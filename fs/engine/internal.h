@@ -149,6 +149,7 @@ struct engine {
 	struct hash_cache *cache;
 	struct watch *watch;
 	struct job *jobs, **jobs_tail;             /* waiting */
+	bool jobs_put_off;                         /* until names have come to rest */
 	struct job *job;                           /* at a worker */
 	struct write_request *asked, **asked_tail; /* in order, until it is known who each is */
 	bool rescan;                               /* something changed since the last reading began */
@@ -221,6 +222,7 @@ void engine_take(struct engine *e, struct store_contents *c); /* releases c */
 /* What a reading found for one deployment: with manifest NULL nothing new. */
 struct taking {
 	char *manifest;
+	char *changes; /* what differs from the manifest before, for the event */
 	struct desired *owner; /* of def, a reference; NULL: the reading itself */
 	const struct def_deployment *def;
 	struct hash version; /* of all that decided: the same again is nothing new */

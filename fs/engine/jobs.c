@@ -1,8 +1,9 @@
 /* Readings of the repo and stores into it, on a worker, one at a time.
  *
- * When to read: 300 ms after the last change, while git holds no lock (5 s at most) and is in the middle of nothing; at once for who opens plan, wait
- * or problems. A store is a reading too: the document is edited in memory, everything is checked against everything with it, and only then is it
- * written. */
+ * When to read: 300 ms after the last change, while git holds no lock (5 s at most) and is in the middle of nothing; for who opens plan, wait or
+ * problems at once, but for names: what came or went may be the middle of a replacement (vim and mv take the old file away, then make a new one), so
+ * it is believed after 300 ms. A reading during which something changed is done again: its documents may be of different moments. A store is a
+ * reading too: the document is edited in memory, everything is checked against everything with it, and only then is it written. */
 #include "fs/engine/internal.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +12,10 @@
 #define QUIET_MS 300
 #define GIT_LOCK_MS 5000
 #define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
-#define READ_AGAIN_MS 2000 /* after a reading that failed: a full disk tells nobody when it is no longer */
+#define READ_AGAIN_MS 2000 /* after a reading that failed or passed something by: a full disk tells nobody when it is no longer */
+#define NAMES_MS 2000      /* for so long at most is a reading put off because names come and go */
+#define RESTLESS_MS 10000  /* who changes something all the time keeps the repo unread for no longer than this */
+#define READ_ATTEMPTS 5
 
 struct waiter {
 	void (*done)(void *arg);
@@ -31,7 +35,10 @@ struct job {
 	struct write_request *write; /* NULL: a reading */
 	char *path;                  /* document to store into, relative to the repo */
 	struct waiter *waiters;
+	int64_t asked; /* monotonic */
+	int attempts;
 	/* what was known when it began */
+	unsigned mark; /* of the watch */
 	struct strlist busy;
 	struct strlist sound;   /* deployments without mistakes */
 	struct desired *before; /* the last reading; NULL: none yet */
@@ -156,7 +163,7 @@ static int keep_all(struct job *j)
 
 static void read_work(struct job *j)
 {
-	for (int attempt = 0; attempt < 5; attempt++) {
+	for (int attempt = 0; attempt < READ_ATTEMPTS; attempt++) {
 		j->rc = read_tree(j, NULL, 0);
 		if (j->rc == 0)
 			j->rc = keep_all(j);
@@ -357,7 +364,8 @@ void write_reply(struct engine *e, struct write_request *w, int rc, struct err *
 		effect_add(e, reply_effect, r);
 }
 
-static void job_free(struct job *j)
+/* What it knew, and what it found. */
+static void job_forget(struct job *j)
 {
 	reading_drop(j);
 	for (size_t i = 0; i < j->n_in_force; i++) {
@@ -365,12 +373,21 @@ static void job_free(struct job *j)
 		free(j->in_force[i].passed);
 	}
 	free(j->in_force);
+	j->in_force = NULL;
+	j->n_in_force = 0;
 	strlist_release(&j->busy);
 	strlist_release(&j->sound);
 	desired_unref(j->before);
-	err_free(j->err);
-	free(j->path);
+	j->before = NULL;
 	free(j->fixed);
+	j->fixed = NULL;
+	err_freep(&j->err);
+}
+
+static void job_free(struct job *j)
+{
+	job_forget(j);
+	free(j->path);
 	free(j);
 }
 
@@ -391,11 +408,49 @@ static void read_tell(struct engine *e, const struct job *j)
 		event_add(e, NULL, NULL, NULL, NULL, "the repo is read again");
 	}
 	str_replace(&e->unread, why);
-	if (why) {
+	if (why || (j->tree && tree_is_passing(j->tree))) {
 		e->rescan = true;
 		if (!uv_is_active((uv_handle_t *)&e->settle_timer))
 			settle_start(e, READ_AGAIN_MS);
 	}
+}
+
+/* What the events will say. The engine's thread reads the model without the lock: nobody else writes it. */
+static void explain_takings(struct job *j)
+{
+	for (size_t i = 0; i < j->desired->n_deployments; i++) {
+		struct taking *t = &j->takings[i];
+		const struct deployment *d = model_deployment(&j->e->m, j->desired->deployments[i]->name);
+		struct buf changes = {0};
+		if (!t->manifest)
+			continue;
+		manifest_changes(d ? d->row.in_force : NULL, t->manifest, &changes);
+		if (!changes.len)
+			buf_adds(&changes, "as before");
+		t->changes = buf_detach(&changes, NULL);
+	}
+}
+
+static void take(struct job *j)
+{
+	explain_takings(j);
+	engine_wrlock(j->e);
+	take_over(j->e, j->desired, j->takings);
+	engine_wrunlock(j->e);
+}
+
+/* Something changed while it was read: what it found may be of different moments. */
+static bool read_again(struct job *j)
+{
+	struct engine *e = j->e;
+	if (j->write || ++j->attempts >= READ_ATTEMPTS || !watch_changed_since(e->watch, j->mark))
+		return false;
+	job_forget(j);
+	j->next = e->jobs;
+	e->jobs = j;
+	if (!j->next)
+		e->jobs_tail = &j->next;
+	return true;
 }
 
 static void job_done(void *arg)
@@ -403,9 +458,13 @@ static void job_done(void *arg)
 	struct job *j = arg;
 	struct engine *e = j->e;
 	e->job = NULL;
-	engine_wrlock(e);
+	if (read_again(j)) {
+		job_next(e);
+		return;
+	}
 	if (j->desired && (j->rc == 0 || !j->write) && j->takings)
-		take_over(e, j->desired, j->takings);
+		take(j);
+	engine_wrlock(e);
 	if (!j->write)
 		read_tell(e, j);
 	if (j->write) {
@@ -433,6 +492,8 @@ static void job_begin(struct engine *e, struct job *j)
 {
 	if (!j->write)
 		e->rescan = false;
+	if (e->watch)
+		j->mark = watch_mark(e->watch);
 	pthread_mutex_lock(&e->writers_lock);
 	for (struct writer *w = e->writers; w; w = w->hh.next)
 		if (w->n)
@@ -451,14 +512,52 @@ static void job_begin(struct engine *e, struct job *j)
 	model_unlock(&e->m);
 }
 
+static void names_rested(struct engine *e, int64_t id)
+{
+	e->jobs_put_off = false;
+	job_next(e);
+}
+
+/* How long until names have not come or gone for a while, ms; 0: begin. */
+static int64_t names_rest(struct engine *e, const struct job *j)
+{
+	if (watch_drain(e->watch))
+		job_read_soon(e);
+	int64_t now = monotonic_ms(), names_at = watch_names_at(e->watch);
+	bool restless = names_at && now - names_at < QUIET_MS && now - j->asked < NAMES_MS;
+	return restless ? names_at + QUIET_MS - now : 0;
+}
+
+/* Git began something while it waited: it is read when that has ended. */
+static bool job_is_void(struct engine *e, struct job *j)
+{
+	if (j->write || git_state(e->repo, NULL) != GIT_MERGING)
+		return false;
+	if (j->waiters)
+		answer_add(e, waiters_done, j->waiters);
+	job_read_soon(e);
+	job_free(j);
+	return true;
+}
+
 static void job_next(struct engine *e)
 {
-	if (e->job || !e->jobs)
+	if (e->job || !e->jobs || e->jobs_put_off)
 		return;
 	struct job *j = e->jobs;
+	int64_t rest = names_rest(e, j);
+	if (rest > 0) {
+		e->jobs_put_off = true;
+		engine_after(e, rest, names_rested, 0);
+		return;
+	}
 	e->jobs = j->next;
 	if (!e->jobs)
 		e->jobs_tail = &e->jobs;
+	if (job_is_void(e, j)) {
+		job_next(e);
+		return;
+	}
 	e->job = j;
 	job_begin(e, j);
 	engine_work(e, job_work, job_done, j);
@@ -468,6 +567,7 @@ static struct job *job_add(struct engine *e)
 {
 	struct job *j = xcalloc(1, sizeof *j);
 	j->e = e;
+	j->asked = monotonic_ms();
 	*e->jobs_tail = j;
 	e->jobs_tail = &j->next;
 	return j;
@@ -539,7 +639,8 @@ static void on_settle(uv_timer_t *t)
 		settle_start(e, 1000);
 		return;
 	case GIT_LOCKED:
-		if (monotonic_ms() - e->changed_first < GIT_LOCK_MS) {
+		/* As long as it works; a lock that was left behind shows by nothing happening. */
+		if (monotonic_ms() - e->changed_last < GIT_LOCK_MS) {
 			settle_start(e, 200);
 			return;
 		}
@@ -557,7 +658,8 @@ void job_read_soon(struct engine *e)
 		e->changed_first = now;
 	e->rescan = true;
 	e->changed_last = now;
-	settle_start(e, QUIET_MS);
+	if (now - e->changed_first < RESTLESS_MS || !uv_is_active((uv_handle_t *)&e->settle_timer))
+		settle_start(e, QUIET_MS);
 }
 
 static void on_watch(void *arg)
@@ -699,8 +801,8 @@ int read_now(struct engine *e, struct err **err)
 	read_work(j);
 	int rc = j->rc;
 	if (j->desired && j->takings) {
+		take(j);
 		engine_wrlock(e);
-		take_over(e, j->desired, j->takings);
 		if (rc < 0)
 			read_tell(e, j);
 		engine_wrunlock(e);

@@ -141,14 +141,87 @@ Test(desired_keep, cached_hashes_are_the_same_hashes)
 	sleep(2); /* entries become old enough to be remembered */
 	struct hash d = content(cache), e = content(cache);
 	cr_expect(hash_eq(&c, &d) && hash_eq(&c, &e));
-	_cleanup_close_ int fd = open(apply, O_WRONLY | O_CLOEXEC);
+	int fd = open(apply, O_WRONLY | O_CLOEXEC);
 	cr_assert_eq(pwrite(fd, "#!/bin/ss", 9, 0), 9);
+	close(fd);
 	utimensat(AT_FDCWD, apply, old, 0);
 	struct hash f = content(cache), g = content(NULL);
 	cr_expect(!hash_eq(&c, &f));
 	cr_expect(hash_eq(&f, &g));
 	chmod(apply, 0644);
 	hash_cache_free(cache);
+}
+
+static bool role_is_busy(struct hash_cache *cache)
+{
+	struct tree *t;
+	cr_assert_eq(tree_read_repo(repo, NULL, cache, &t, NULL), 0);
+	struct desired *d = parse_tree(t);
+	bool busy = desired_role(d, "etcd")->src.busy;
+	desired_unref(d);
+	tree_free(t);
+	return busy;
+}
+
+Test(desired_keep, what_is_being_written_is_not_read)
+{
+	static const char *const files[] = {"roles/etcd/role.ini", "roles/etcd/apply"};
+	struct hash_cache *cache = hash_cache_new();
+	for (size_t i = 0; i < 2; i++) {
+		_cleanup_free_ char *path = path_join(repo, files[i]);
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		cr_expect(role_is_busy(cache), "%s", files[i]);
+		cr_expect(!role_is_busy(NULL), "who checks a tree checks what lies there");
+		close(fd);
+		cr_expect(!role_is_busy(cache), "%s", files[i]);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		cr_expect(!role_is_busy(cache), "a reader of '%s' is nobody's trouble", files[i]);
+		close(fd);
+	}
+	hash_cache_free(cache);
+}
+
+Test(desired_keep, a_role_that_git_is_checking_out)
+{
+	struct hash_cache *cache = hash_cache_new();
+	put("modules/etcd/HEAD", "ref: refs/heads/main\n");
+	put("roles/etcd/.git", "gitdir: ../../modules/etcd\n");
+	cr_expect(!role_is_busy(cache));
+	put("modules/etcd/index.lock", "");
+	cr_expect(role_is_busy(cache));
+	static const struct timespec old[2] = {{1000000000, 0}, {1000000000, 0}};
+	_cleanup_free_ char *lock = path_join(repo, "modules/etcd/index.lock");
+	utimensat(AT_FDCWD, lock, old, 0);
+	cr_expect(!role_is_busy(cache), "a lock that was left behind");
+	hash_cache_free(cache);
+}
+
+static char *changes(const char *before, const char *now)
+{
+	struct buf out = {0};
+	manifest_changes(before, now, &out);
+	return buf_detach(&out, NULL);
+}
+
+Test(desired_keep, changes_between_manifests)
+{
+	static const char one[] =
+	        "{\"documents\":{\"a\":{\"hash\":\"1111111122\"},\"b\":{\"hash\":\"2222222233\"}},\"contents\":{\"r\":\"3333333344\"}}";
+	static const char two[] =
+	        "{\"documents\":{\"a\":{\"hash\":\"1111111122\"},\"c\":{\"hash\":\"4444444455\"}},\"contents\":{\"r\":\"5555555566\"}}";
+	_cleanup_free_ char *all = changes(NULL, one), *some = changes(one, two), *none = changes(two, two), *bad = changes("{", "[]");
+	cr_expect_str_eq(all, "a 11111111, b 22222222, roles/r 33333333");
+	cr_expect_str_eq(some, "c 44444444, b gone, roles/r 55555555");
+	cr_expect_str_eq(none, "");
+	cr_expect_str_eq(bad, "");
+	struct buf many = {0};
+	buf_adds(&many, "{\"documents\":{");
+	for (int i = 0; i < 20; i++)
+		buf_addf(&many, "%s\"%d\":{\"hash\":\"00000000\"}", i ? "," : "", i);
+	buf_adds(&many, "}}");
+	_cleanup_free_ char *cut = changes(NULL, buf_str(&many));
+	cr_expect(strstr(cut, ", 7 00000000 and 12 more"), "%s", cut);
+	buf_release(&many);
 }
 
 /* ---- keep and read back ---- */

@@ -72,6 +72,24 @@ Test(desired_watch, files)
 	cr_expect_eq(turn(), 0);
 }
 
+Test(desired_watch, names_that_come_and_go)
+{
+	_cleanup_free_ char *document = at("roles/etcd/role.ini"), *new = at("roles/etcd/new");
+	cr_assert_eq(file_write_atomic(AT_FDCWD, document, "[role]\n", 7, 0644, NULL), 0);
+	cr_assert_eq(truncate(document, 3), 0);
+	cr_expect_eq(turn(), 1);
+	cr_expect_eq(watch_names_at(watch), 0, "a rename over it, and a change in place");
+	put("roles/etcd/new", "1");
+	turn();
+	cr_expect_neq(watch_names_at(watch), 0, "a new name");
+	unsigned mark = watch_mark(watch);
+	cr_expect(!watch_changed_since(watch, mark));
+	unlink(new);
+	cr_expect(watch_changed_since(watch, mark), "before it is drained");
+	turn();
+	cr_expect(watch_changed_since(watch, mark), "and after");
+}
+
 Test(desired_watch, directories_that_appear)
 {
 	put("deployments/qa/deployment.ini", "[deployment]\n");
