@@ -89,9 +89,10 @@ static void finish(struct host *h, enum run_result result, const char *why, json
 	item->priv = NULL;
 	struct run_done done = {.result = result,
 	        .exit_status = result == RUN_OK ? 0 : -1,
-	        .why = result == RUN_OK ? NULL : why,
+	        .why = result == RUN_OK && !item->check ? NULL : why,
 	        .outputs = outputs,
-	        .took_ms = h->batch->took_ms};
+	        .took_ms = h->batch->took_ms,
+	        .drifted = item->check && h->batch->events.hosts && h->batch->events.hosts[h->i].changes > 0};
 	item->done(item, &done);
 }
 
@@ -311,8 +312,16 @@ static void judge(struct batch *b, struct host *h, bool has_status, const char *
 	_cleanup_buf_ struct buf line = {0};
 	if (e->failed_text)
 		last_line(e->failed_text, strlen(e->failed_text), &line);
-	if (b->events.ended && e->has_stats && e->reached_end && !e->failures && !e->unreachable && e->ran)
+	if (b->events.ended && e->has_stats && e->reached_end && !e->failures && !e->unreachable && e->ran) {
+		if (h->item->check) { /* it changed nothing: there are no outputs to ask for */
+			if (e->changes > 1)
+				buf_addf(&line, "%lld tasks would change something, first '%s'", e->changes, e->changed_task);
+			else if (e->changes)
+				buf_addf(&line, "task '%s' would change something", e->changed_task);
+			finish(h, RUN_OK, buf_str(&line), NULL);
+		}
 		return;
+	}
 	if (e->has_stats && e->unreachable)
 		finish_why(h, RUN_UNREACHABLE, "unreachable at '%s': %s", e->failed_task ? e->failed_task : "connecting", buf_str(&line));
 	else if (e->failed_task && (b->events.ended ? e->failures > 0 : !reason))

@@ -25,10 +25,11 @@ extern const struct key_row ansible_keys[];
 
 struct host_events {
 	const char *name;
-	char *task; /* the task whose heading was written last */
-	bool ran;   /* some task of the content ran there */
+	char *task;         /* the task whose heading was written last */
+	char *changed_task; /* the first that changed something */
+	bool ran;           /* some task of the content ran there */
 	bool reached_end, has_stats;
-	long long failures, unreachable;
+	long long failures, unreachable, changes;
 	char *failed_task, *failed_text;
 	json_t *custom; /* set_stats with per_host: yes; NULL: none */
 };

@@ -41,6 +41,8 @@ static void on_result(struct batch_events *e, struct host_events *h, size_t i, c
 	}
 	buf_addf(&b, "%s%s%s\n", status, *text ? ": " : "", text);
 	write_text(e, i, &b);
+	if (!strcmp(status, "changed") && !h->changes++)
+		str_replace(&h->changed_task, task);
 	if (!strcmp(status, "failed") || !strcmp(status, "unreachable")) {
 		str_replace(&h->failed_task, task);
 		str_replace(&h->failed_text, text);
@@ -80,6 +82,10 @@ static void on_line(struct batch_events *e, const char *line, size_t len)
 		}
 	} else if (h && !strcmp(kind, "result")) {
 		on_result(e, h, i, event);
+	} else if (h && !strcmp(kind, "diff")) {
+		struct buf b = {0};
+		buf_adds(&b, text_of(event, "text"));
+		write_text(e, i, &b);
 	} else if (h && !strcmp(kind, "stats")) {
 		on_stats(h, event);
 	}
@@ -106,6 +112,7 @@ void batch_events_release(struct batch_events *e)
 {
 	for (size_t i = 0; i < e->n; i++) {
 		free(e->hosts[i].task);
+		free(e->hosts[i].changed_task);
 		free(e->hosts[i].failed_task);
 		free(e->hosts[i].failed_text);
 		json_decref(e->hosts[i].custom);

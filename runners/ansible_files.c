@@ -224,6 +224,8 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	buf_adds(&b, "\tansible-playbook");
 	if (item->again)
 		buf_adds(&b, " --force-handlers");
+	if (item->check)
+		buf_adds(&b, " --check --diff");
 	buf_adds(&b, " main.yml > output 2>&1 < /dev/null\n"
 	             "echo $? > status.new && mv status.new status\n"
 	             "rm -rf tmp ");

@@ -39,7 +39,7 @@ enum run_result {
 	RUN_TIMED_OUT,   /* deadline of the run; it was stopped */
 	RUN_CANCELLED,
 	RUN_INTERRUPTED, /* started, and neither status nor process is left */
-	RUN_NOT_STARTED, /* attach_only, and it never began */
+	RUN_NOT_STARTED, /* attach_only, and it never began; of a check: the content has none */
 };
 const char *run_result_name(enum run_result r); /* "ok", "failed", ... */
 
@@ -47,9 +47,10 @@ struct run_item;
 struct run_done {
 	enum run_result result;
 	int exit_status; /* -1 where there is none */
-	const char *why; /* a sentence unless RUN_OK: "exit 1 at 'apt-get install etcd-server'" */
+	const char *why; /* a sentence unless RUN_OK: "exit 1 at 'apt-get install etcd-server'"; of what drifted, what first (may be NULL) */
 	json_t *outputs; /* object KEY -> string; borrowed; NULL: none */
 	int64_t took_ms; /* the content's own time */
+	bool drifted;    /* of a check that succeeded: a run would change something, and the log tells what */
 };
 /* One node role to run. Owned by the caller until done. Strings stay valid until then. */
 struct run_item {
@@ -65,6 +66,7 @@ struct run_item {
 	const char *run_dir;             /* exists, mode 0700; the runner writes 'log' there while it runs */
 	int64_t timeout_ms;
 	bool attach_only;
+	bool check;                             /* a dry run: find out what a run would change, and change nothing */
 	bool again;                             /* the run before it was interrupted: run everything (ansible --force-handlers) */
 	void (*started)(struct run_item *item); /* it really began, or was found; may be NULL */
 	void (*done)(struct run_item *item, const struct run_done *done);

@@ -21,8 +21,9 @@
 #define BACKOFF_MAX_MS 5000
 #define STOP_MS 60000     /* to reach a node in order to stop a run there, or to read a result after its time */
 #define STARTING_MS 10000 /* from the mkdir on the node to the first word of the supervisor */
+#define DRIFTED 1         /* exit status of a 'check', as of diff(1) and grep(1): 0 as it should be, 1 not, more is trouble */
 
-enum step { STEP_START, STEP_PACK, STEP_SHIP, STEP_STOP, STEP_COLLECT };
+enum step { STEP_NO_CHECK, STEP_START, STEP_PACK, STEP_SHIP, STEP_STOP, STEP_COLLECT };
 
 struct script_run {
 	struct runner *r;
@@ -36,6 +37,7 @@ struct script_run {
 	bool asked; /* start went to the node once: it may have begun */
 	bool seen;  /* it began for certain */
 	bool finished;
+	bool drifted;
 	const char *stopping; /* reason: "cancelled", "timeout" */
 	int64_t give_up, starting_until, backoff_ms;
 	int log_fd, archive_fd;
@@ -86,7 +88,8 @@ static void finish(struct script_run *s, enum run_result result, int exit_status
 	        .exit_status = exit_status,
 	        .why = result == RUN_OK ? NULL : why,
 	        .outputs = outputs,
-	        .took_ms = s->collect.took_ms};
+	        .took_ms = s->collect.took_ms,
+	        .drifted = s->drifted};
 	s->finished = true;
 	item->priv = NULL;
 	release(s);
@@ -208,8 +211,11 @@ static void finish_collected(struct script_run *s)
 		finish(s, timeout ? RUN_TIMED_OUT : RUN_CANCELLED, -1, buf_str(&why), NULL);
 		return;
 	}
-	json_t *outputs = collect_outputs(c, &complaint);
-	if (c->exit_status == 0 && outputs) {
+	json_t *outputs = s->item->check ? json_object() : collect_outputs(c, &complaint);
+	if (s->item->check && c->exit_status == DRIFTED) {
+		s->drifted = true;
+		finish(s, RUN_OK, c->exit_status, NULL, outputs);
+	} else if (c->exit_status == 0 && outputs) {
 		finish(s, RUN_OK, 0, NULL, outputs);
 	} else if (c->exit_status == 0) {
 		finish(s, RUN_FAILED, 0, complaint, NULL);
@@ -346,7 +352,7 @@ static void step_start(struct script_run *s)
 	struct run_item *item = s->item;
 	if (!s->supervisor) {
 		struct buf b = {0};
-		script_supervisor(&b, item, script_is_bash(item->content_dir));
+		script_supervisor(&b, item, script_is_bash(item->content_dir, script_program(item)));
 		s->supervisor = buf_detach(&b, NULL);
 	}
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, item->number),
@@ -469,6 +475,9 @@ static void step_stop(struct script_run *s)
 static void next_step(struct script_run *s)
 {
 	switch (s->step) {
+	case STEP_NO_CHECK:
+		finish_why(s, RUN_NOT_STARTED, "role %s has no executable 'check'", s->item->role);
+		return;
 	case STEP_START:
 		step_start(s);
 		return;
@@ -488,6 +497,12 @@ static void next_step(struct script_run *s)
 }
 
 /* ---- the plug-in ---- */
+
+static bool has_program(const struct run_item *item, const char *program)
+{
+	_cleanup_free_ char *path = xasprintf("%s/%s", item->content_dir, program);
+	return access(path, X_OK) == 0;
+}
 
 static void script_run_one(struct runner *r, struct run_item *item)
 {
@@ -509,7 +524,7 @@ static void script_run_one(struct runner *r, struct run_item *item)
 	s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (s->log_fd < 0)
 		log_msg(LOG_WARN, "no log is kept: cannot open '%s': %s", path, strerror(errno));
-	step_in(s, STEP_START, 0);
+	step_in(s, item->check && !has_program(item, "check") ? STEP_NO_CHECK : STEP_START, 0);
 }
 
 static void script_run(struct runner *r, struct run_item *const *items, size_t n)
@@ -534,6 +549,11 @@ static int script_check(const char *content_dir, const struct settings *settings
 	if (fd < 0)
 		return err_errno(err, errno, "cannot read 'apply'");
 	struct stat st;
+	if (settings_get(settings, "role", "check-every")) {
+		_cleanup_free_ char *check = xasprintf("%s/check", content_dir);
+		if (access(check, X_OK) < 0)
+			return err_errno(err, errno, "'check-every' needs an executable 'check' beside 'apply', and it cannot be run");
+	}
 	if (fstat(fd, &st) < 0)
 		return err_errno(err, errno, "cannot read 'apply'");
 	if (!S_ISREG(st.st_mode))

@@ -9,10 +9,12 @@
 void script_env_name(struct buf *out, const char *param);
 /* A parameter as an environment variable holds it: strings as they are, true and false, lists comma-separated, anything else as JSON. */
 void script_env_value(struct buf *out, const json_t *value);
-/* The shell script that supervises one run on the node. bash: 'apply' is run by bash, which can tell the command that failed. */
+/* The role's program: 'apply', or 'check' for a dry run. */
+const char *script_program(const struct run_item *item);
+/* The shell script that supervises one run on the node. bash: its program is run by bash, which can tell the command that failed. */
 void script_supervisor(struct buf *out, const struct run_item *item, bool bash);
-/* First line of content_dir/apply names bash. */
-bool script_is_bash(const char *content_dir);
+/* First line of the program names bash. */
+bool script_is_bash(const char *content_dir, const char *program);
 
 /* Contents as archives, made once for all nodes they are shipped to. */
 extern const struct runner_ops script_runner;

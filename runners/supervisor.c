@@ -44,9 +44,14 @@ void script_env_value(struct buf *out, const json_t *value)
 	}
 }
 
-bool script_is_bash(const char *content_dir)
+const char *script_program(const struct run_item *item)
 {
-	_cleanup_free_ char *path = xasprintf("%s/apply", content_dir);
+	return item->check ? "check" : "apply";
+}
+
+bool script_is_bash(const char *content_dir, const char *program)
+{
+	_cleanup_free_ char *path = xasprintf("%s/%s", content_dir, program);
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char line[129];
 	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
@@ -121,8 +126,8 @@ void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 	if (bash)
 		buf_adds(out, " BASH_ENV=\"$D/trap\"");
 	buf_add(out, buf_str(&env), env.len);
-	buf_adds(out, " \\\n\t./apply\n)\n"
-	              "rc=$?\n"
+	buf_addf(out, " \\\n\t./%s\n)\n", script_program(item));
+	buf_adds(out, "rc=$?\n"
 	              "hundredths\n"
 	              "rm -rf work\n"
 	              "echo $rc $((u - b)) > status.new && mv status.new status\n"

@@ -397,6 +397,8 @@ void define_role(struct parse *p, struct doc *doc, struct all_role *priv)
 	define_declared(p, doc, priv);
 	def->once = flag(doc, role_keys, "role", "once");
 	def->serial = number(doc, role_keys, "role", "serial");
+	def->check_every_ms = number(doc, role_keys, "role", "check-every");
+	def->repair = flag(doc, role_keys, "role", "repair");
 	def->timeout_ms = number(doc, role_keys, "role", "timeout");
 	def->retries = number(doc, role_keys, "role", "retries");
 	def->backoff_ms = number(doc, role_keys, "role", "backoff");

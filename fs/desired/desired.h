@@ -79,6 +79,8 @@ struct def_role {
 	bool once;
 	int64_t serial; /* 0: no limit */
 	int64_t timeout_ms, retries, backoff_ms;
+	int64_t check_every_ms; /* 0: only when told */
+	bool repair;
 	struct def_param *params;
 	size_t n_params;
 	struct def_output *outputs;

@@ -49,9 +49,14 @@ static bool ran_todays_digest(const struct node_role *nr)
 	return !strcmp(hex, nr->row.last_digest);
 }
 
+bool node_role_is_as_run(const struct node_role *nr)
+{
+	return nr->def && !nr->row.wish_run && !nr->unattended && node_role_succeeded(nr) && ran_todays_digest(nr);
+}
+
 bool node_role_is_active(const struct node_role *nr)
 {
-	return nr->def && !nr->running && !nr->row.wish_run && !nr->unattended && node_role_succeeded(nr) && ran_todays_digest(nr);
+	return !nr->running && node_role_is_as_run(nr) && !(nr->row.drift && nr->def->repair);
 }
 
 bool node_role_failed_for_good(const struct node_role *nr)
@@ -318,7 +323,7 @@ static bool runnable(struct engine *e, struct node_role *nr)
 	struct deployment *d = n->deployment;
 	const char *waited_for = nr->waits_for;
 	nr->waits_for = NULL;
-	if (!nr->due || nr->running || nr->unapproved || n->running || n->op || n->row.held || !n->wanted || !node_is_up(n))
+	if (!nr->due || nr->running || nr->unapproved || n->running || n->checking || n->op || n->row.held || !n->wanted || !node_is_up(n))
 		return false;
 	if (deployment_frozen(&e->m, d) || d->row.destroying || !nr->digest || !nr->digest->complete)
 		return false;
@@ -359,7 +364,51 @@ struct batch {
 	struct node_role **items;
 	size_t n, cap;
 	int max;
+	bool check;
 };
+
+static void batch_start(struct engine *e, const struct batch *b)
+{
+	if (b->check)
+		run_check(e, b->items, b->n);
+	else
+		run_start(e, b->items, b->n, false);
+}
+
+static void batch_add(struct engine *e, struct node_role *nr, const struct runner_ops *ops, bool check, struct batch **batches, size_t *n_batches)
+{
+	struct batch *b = NULL;
+	for (size_t i = 0; i < *n_batches && !b; i++) {
+		struct batch *o = &(*batches)[i];
+		if (o->check == check && o->items[0]->def == nr->def && o->items[0]->node->deployment == nr->node->deployment)
+			b = o;
+	}
+	if (!b) {
+		*batches = xreallocarray(*batches, *n_batches + 1, sizeof **batches);
+		b = &(*batches)[(*n_batches)++];
+		*b = (struct batch){.max = ops->batch_max, .check = check};
+	}
+	GROW(b->items, b->n, b->cap);
+	b->items[b->n++] = nr;
+	if (b->n == (size_t)b->max) {
+		batch_start(e, b);
+		b->n = 0;
+	}
+}
+
+static void look_at_check(struct engine *e, struct node_role *nr, struct batch **batches, size_t *n_batches)
+{
+	if (!check_can_start(e, nr))
+		return;
+	const struct runner_instance *ri = runner_of(e, nr);
+	if (nr->node->provider->ops->simulate) {
+		check_simulated(e, nr);
+	} else if (ri && ri->instance) {
+		nr->node->checking = true;
+		nr->node->provider->runs++;
+		batch_add(e, nr, ri->ops, true, batches, n_batches);
+	}
+}
 
 /* One that is runnable goes alone, or into the batch of its deployment and role that this turn collects. */
 static void look_at(struct engine *e, struct node_role *nr, struct batch **batches, size_t *n_batches)
@@ -378,8 +427,12 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 		run_start(e, &nr, 1, true);
 		return;
 	}
-	if (nr->unattended || !runnable(e, nr))
+	if (nr->unattended)
 		return;
+	if (!runnable(e, nr)) {
+		look_at_check(e, nr, batches, n_batches);
+		return;
+	}
 	const struct runner_instance *ri = runner_of(e, nr);
 	bool simulated = nr->node->provider->ops->simulate != NULL;
 	if (!simulated && (!ri || !ri->instance)) {
@@ -398,22 +451,8 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 	}
 	if (still_gathering(e, nr, ri->ops))
 		return;
-	struct batch *b = NULL;
-	for (size_t i = 0; i < *n_batches && !b; i++)
-		if ((*batches)[i].items[0]->def == nr->def && (*batches)[i].items[0]->node->deployment == nr->node->deployment)
-			b = &(*batches)[i];
-	if (!b) {
-		*batches = xreallocarray(*batches, *n_batches + 1, sizeof **batches);
-		b = &(*batches)[(*n_batches)++];
-		*b = (struct batch){.max = ri->ops->batch_max};
-	}
 	take(e, nr);
-	GROW(b->items, b->n, b->cap);
-	b->items[b->n++] = nr;
-	if (b->n == (size_t)b->max) {
-		run_start(e, b->items, b->n, false);
-		b->n = 0;
-	}
+	batch_add(e, nr, ri->ops, false, batches, n_batches);
 }
 
 void anneal(struct engine *e)
@@ -442,7 +481,7 @@ void anneal(struct engine *e)
 
 	for (size_t i = 0; i < n_batches; i++) {
 		if (batches[i].n)
-			run_start(e, batches[i].items, batches[i].n, false);
+			batch_start(e, &batches[i]);
 		free(batches[i].items);
 	}
 	free(batches);

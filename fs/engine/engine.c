@@ -334,6 +334,7 @@ static void list_tick(uv_timer_t *timer)
 	struct engine *e = timer->data;
 	if (e->ticks++ % LIST_TICKS == 0)
 		providers_list(e, NULL);
+	checks_tick(e);
 	trouble_refresh(e);
 }
 

@@ -152,6 +152,7 @@ struct engine {
 	bool jobs_put_off;                         /* until names have come to rest */
 	struct job *job;                           /* at a worker */
 	struct write_request *asked, **asked_tail; /* in order, until it is known who each is */
+	bool checks_wanted;                        /* some node role waits to be checked */
 	bool rescan;                               /* something changed since the last reading began */
 	char *unread;                              /* why the last reading failed; NULL: it did not */
 	int64_t changed_first, changed_last;
@@ -280,6 +281,7 @@ void count_node_role(struct engine *e, struct node_role *nr); /* brings the coun
 void uncount_node_role(struct node_role *nr);
 void anneal(struct engine *e);                        /* what is queued. Lock held */
 bool node_role_succeeded(const struct node_role *nr); /* its last run on this incarnation, whatever it ran with */
+bool node_role_is_as_run(const struct node_role *nr); /* succeeded with today's digest */
 bool node_role_is_active(const struct node_role *nr);
 bool node_role_failed_for_good(const struct node_role *nr);                /* no retry will come by itself */
 const struct node_role *node_role_blocker(const struct node_role *nr);     /* the first it waits for; NULL: none */
@@ -292,8 +294,22 @@ void queue_limited(struct engine *e, struct node *n); /* a limit of this node's 
 /* run.c */
 void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach); /* one role, one runner. Lock held */
 void run_cancel(struct engine *e, struct node_role *nr, const char *who);
+void run_check(struct engine *e, struct node_role **nrs, size_t n); /* one role, one runner. Lock held */
+bool runner_batches(const struct engine *e, const char *runner);
 void run_lost(struct engine *e, struct node_role *nr); /* a simulated run of a daemon before this one: it ended with it. Lock held */
 char *run_dir(const struct engine *e, int64_t number);
+
+void run_free(struct run *r);
+
+/* check.c */
+size_t check_want(struct engine *e, struct node *n, const char *role); /* somebody wants n's roles (NULL: all) checked: how many can be. Lock held */
+bool check_can_start(const struct engine *e, const struct node_role *nr);
+bool check_is_under_way(const struct model *m, const struct node_role *nr); /* told, and it will come to an end by itself */
+void check_begins(struct engine *e, struct node_role *nr, struct run *r);
+void check_done(struct run *r, const struct run_done *done); /* from the runner */
+void check_simulated(struct engine *e, struct node_role *nr);
+void check_cancel(struct engine *e, struct node_role *nr);
+void checks_tick(struct engine *e);
 
 /* machine.c */
 void node_step(struct engine *e, struct node *n); /* lock held */

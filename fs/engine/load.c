@@ -59,6 +59,10 @@ static void load_node_roles(struct engine *e, struct store_contents *c)
 		struct node_role *nr = model_node_role_id(&e->m, r->node_role_id);
 		if (!nr)
 			continue;
+		if (r->result < 0 && r->number != nr->row.last_run) { /* a check that nobody waits for any more */
+			store_del_run(engine_batch(e), r->number);
+			continue;
+		}
 		nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
 		nr->runs[nr->n_runs++] = (struct run_summary){r->number, r->started, r->took_ms, r->result, r->exit_status, r->why, r->digest};
 		r->why = r->digest = NULL;

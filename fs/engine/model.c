@@ -161,6 +161,7 @@ static void node_role_free(struct node_role *nr)
 		free(nr->runs[i].digest);
 	}
 	free(nr->cancelled_by);
+	free(nr->check_error);
 	free(nr->outputs);
 	free(nr->runs);
 	digest_unref(nr->digest);
@@ -225,6 +226,8 @@ void node_role_remove(struct engine *e, struct node_role *nr)
 		}
 	if (n->running == nr)
 		n->running = NULL;
+	if (nr->check)
+		n->checking = false;
 	for (size_t i = 0; i < e->n_dirty_nrs; i++)
 		if (e->dirty_nrs[i] == nr)
 			e->dirty_nrs[i--] = e->dirty_nrs[--e->n_dirty_nrs];

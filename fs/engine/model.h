@@ -70,6 +70,10 @@ struct node_role {
 	bool waits_for_slot;   /* stands in its provider's queue: max-parallel */
 	const char *waits_for; /* static words for why it does not start though it could: "serial", "max-down"; NULL */
 	struct run *run;       /* while a run is at a runner */
+	struct run *check;     /* while a check is */
+	bool wish_check;       /* to be checked as soon as there is room */
+	bool check_told;       /* ... because somebody said so: who waits for the deployment waits for it */
+	char *check_error;     /* why the last check found nothing out; NULL: it did */
 	UT_hash_handle hh_id;
 };
 
@@ -90,6 +94,7 @@ struct node {
 	struct node_role **roles;         /* in dependency order */
 	size_t n_roles, cap_roles;
 	struct node_role *running; /* one run at a time per node */
+	bool checking;             /* or one check */
 	char *spec_now;            /* hex: what it would be created from today */
 	/* The engine's own. */
 	struct node_op *op; /* the provider call or contact under way */
@@ -244,12 +249,15 @@ const char *node_state_name(enum node_state s);
 const char *deployment_state_name(enum deployment_state s);
 /* How many runs it took, or has taken so far, with what it should run now. */
 int64_t node_role_attempts(const struct node_role *nr);
+bool node_role_drifted(const struct node_role *nr); /* its last check found that a run would change something (check.c) */
 void node_role_why(const struct model *m, const struct node_role *nr, struct buf *out);
 void node_why(const struct model *m, const struct node *n, struct buf *out);
 void node_failure(const struct node *n, struct buf *out); /* what is wrong with it, nothing if nothing is */
 void deployment_why(const struct model *m, const struct deployment *d, struct buf *out);
 /* What failed, one "PATH: sentence" a line (PATH in the mount: "nodes/n1/roles/etcd"); nothing when nothing did. */
 void deployment_error(const struct model *m, const struct deployment *d, struct buf *out);
+/* What checks found, one "PATH: first line" a line; how many node roles. out NULL: only that (check.c). */
+size_t deployment_drift(const struct deployment *d, struct buf *out);
 /* "gated: roles/etcd content 3f2a91c4 is not yet active in etcd-qa (there: active on 2 of 3 nodes)"; nothing when all is in force (gate.c). */
 void deployment_gated(const struct model *m, const struct deployment *d, struct buf *out);
 /* ready, degraded... of a provider or role: one word and a sentence. */

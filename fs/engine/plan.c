@@ -212,6 +212,8 @@ static char *run_detail(const struct model *m, const struct node_role *nr)
 		for (size_t i = 0; was && i < was->n_parts; i++)
 			if (!part_find(nr->digest, was->parts[i].name))
 				part_diff(m, &b, nr, was->parts[i].name, &was->parts[i], NULL);
+		if (!b.len && nr->row.drift)
+			buf_addf(&b, "drifted: %.*s", (int)strcspn(nr->row.drift, "\n"), nr->row.drift);
 		if (!b.len && nr->row.last_result != RUN_OK && nr->row.last_result >= 0)
 			buf_addf(&b, "run %lld %s%s%s", (long long)nr->row.last_run, run_result_name((enum run_result)nr->row.last_result),
 			        nr->row.error ? ": " : "", nr->row.error ? nr->row.error : "");

@@ -17,7 +17,7 @@ static char *run_keep(void *arg, const char *s)
 	return s ? (r->strings[r->n_strings++] = xstrdup(s)) : NULL;
 }
 
-static void run_free(struct run *r)
+void run_free(struct run *r)
 {
 	for (size_t i = 0; i < r->n_strings; i++)
 		free(r->strings[i]);
@@ -215,6 +215,7 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		nr->row.wish_run = false;
 		if (done->result == RUN_OK) {
 			str_replace(&nr->row.error, NULL);
+			str_replace(&nr->row.drift, NULL);
 			json_t *none = done->outputs ? NULL : json_object();
 			outputs_take(e, nr, none ? none : done->outputs);
 			json_decref(none);
@@ -313,6 +314,10 @@ static void item_done(struct run_item *item, const struct run_done *done)
 {
 	struct run *r = item->data;
 	r->over = true;
+	if (item->check) {
+		check_done(r, done);
+		return;
+	}
 	if (done->result != RUN_OK) {
 		run_ended(r, done);
 		return;
@@ -389,7 +394,7 @@ static void start_effect(struct engine *e, void *arg)
 	free(s);
 }
 
-static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
+static struct run *run_new(struct engine *e, struct node_role *nr, int64_t number, bool attach)
 {
 	struct node *n = nr->node;
 	struct run *r = xcalloc(1, sizeof *r);
@@ -409,7 +414,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 		r->simulated = (struct simulated_run){
 		        .node_id = (uint64_t)n->row.id,
 		        .incarnation = (uint32_t)n->row.incarnation,
-		        .number = nr->row.last_run,
+		        .number = number,
 		        .role = nr->def->name,
 		        .outputs = r->output_keys,
 		        .timeout_ms = nr->def->timeout_ms,
@@ -431,7 +436,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 	}
 	r->strings[r->n_strings++] = xasprintf("%s on %s", nr->row.role, n->row.name);
 	r->item = (struct run_item){
-	        .number = nr->row.last_run,
+	        .number = number,
 	        .target = &r->target,
 	        .role = nr->def->name,
 	        .node_role = r->strings[r->n_strings - 1],
@@ -447,7 +452,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, bool attach)
 	r->item.content_hash = run_keep(r, hex);
 	r->strings[r->n_strings++] = content_path(e->content, &nr->def->content);
 	r->item.content_dir = r->strings[r->n_strings - 1];
-	r->strings[r->n_strings++] = run_dir(e, nr->row.last_run);
+	r->strings[r->n_strings++] = run_dir(e, number);
 	r->item.run_dir = r->strings[r->n_strings - 1];
 	return r;
 }
@@ -475,16 +480,44 @@ static void run_number(struct engine *e, struct node_role *nr)
 	event_add(e, NULL, NULL, nr, NULL, "running");
 }
 
+static void find_runner(const struct engine *e, struct start *s, const char *name)
+{
+	for (size_t i = 0; i < e->n_runners; i++)
+		if (!strcmp(e->runners[i].ops->name, name)) {
+			s->ops = e->runners[i].ops;
+			s->instance = e->runners[i].instance;
+		}
+}
+
+bool runner_batches(const struct engine *e, const char *runner)
+{
+	struct start s = {0};
+	find_runner(e, &s, runner);
+	return s.ops && s.ops->batch_max > 1;
+}
+
+void run_check(struct engine *e, struct node_role **nrs, size_t n)
+{
+	struct start *s = xcalloc(1, sizeof *s);
+	s->runs = xcalloc(n, sizeof(struct run *));
+	s->n = n;
+	find_runner(e, s, nrs[0]->def->runner);
+	for (size_t i = 0; i < n; i++) {
+		struct run *r = s->runs[i] = run_new(e, nrs[i], e->next_run++, false);
+		r->item.check = true;
+		r->runner = s->ops;
+		r->instance = s->instance;
+		check_begins(e, nrs[i], r);
+	}
+	effect_add(e, start_effect, s);
+}
+
 void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
 {
 	struct start *s = xcalloc(1, sizeof *s);
 	s->runs = xcalloc(n, sizeof(struct run *));
 	s->n = n;
-	for (size_t i = 0; i < e->n_runners; i++)
-		if (!strcmp(e->runners[i].ops->name, nrs[0]->def->runner)) {
-			s->ops = e->runners[i].ops;
-			s->instance = e->runners[i].instance;
-		}
+	find_runner(e, s, nrs[0]->def->runner);
 	if (nrs[0]->node->provider->ops->simulate)
 		s->provider = nrs[0]->node->provider;
 	for (size_t i = 0; i < n; i++) {
@@ -494,7 +527,7 @@ void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
 		/* A simulated run ended with the process that simulated it. */
 		if (!attach || s->provider)
 			run_number(e, nr);
-		s->runs[i] = nr->run = run_new(e, nr, attach);
+		s->runs[i] = nr->run = run_new(e, nr, nr->row.last_run, attach);
 		s->runs[i]->runner = s->ops;
 		s->runs[i]->instance = s->instance;
 		mark_node_role(e, nr);

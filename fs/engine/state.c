@@ -122,6 +122,19 @@ static void first_cause(const struct model *m, const struct node_role *nr, struc
 	buf_adds(out, "a chain of roles too long to follow");
 }
 
+static void check_text(const struct node_role *nr, struct buf *out)
+{
+	if (nr->check) {
+		buf_adds(out, "; being checked");
+	} else if (nr->check_error) {
+		buf_addf(out, "; could not be checked: %s", nr->check_error);
+	} else if (nr->row.checked && nr->row.checked > nr->row.last_started) {
+		buf_adds(out, "; checked ");
+		ago(out, nr->row.checked);
+		buf_adds(out, nr->row.drift ? " ago: drifted, see drift" : " ago: as it was left");
+	}
+}
+
 void node_role_why(const struct model *m, const struct node_role *nr, struct buf *out)
 {
 	enum node_role_state s = node_role_state(nr);
@@ -175,6 +188,7 @@ void node_role_why(const struct model *m, const struct node_role *nr, struct buf
 	case NR_ACTIVE:
 		buf_addf(out, "run %lld took ", (long long)nr->row.last_run);
 		format_duration(out, nr->row.last_took_ms);
+		check_text(nr, out);
 		break;
 	}
 }
@@ -375,7 +389,7 @@ static bool node_moves(const struct model *m, const struct node *n)
 		return !n->waits_for; /* who is being changed moves; who is broken may stay so for ever */
 	for (size_t k = 0; k < n->n_roles; k++) {
 		const struct node_role *nr = n->roles[k];
-		if (nr->unattended || nr->queued || nr->stale)
+		if (nr->unattended || nr->queued || nr->stale || check_is_under_way(m, nr))
 			return true;
 		if (!nr->due || node_role_failed_for_good(nr))
 			continue;

@@ -218,8 +218,13 @@ static int deployment_cancel(struct verb_call *c)
 {
 	size_t n_cancelled = 0;
 	for (size_t i = 0; i < c->d->n_nodes; i++) {
-		if (c->d->nodes[i]->running) {
-			run_cancel(c->e, c->d->nodes[i]->running, c->who);
+		struct node *n = c->d->nodes[i];
+		for (size_t k = 0; n->checking && k < n->n_roles; k++) {
+			n_cancelled += n->roles[k]->check != NULL;
+			check_cancel(c->e, n->roles[k]);
+		}
+		if (n->running) {
+			run_cancel(c->e, n->running, c->who);
 			n_cancelled++;
 		}
 	}
@@ -441,10 +446,54 @@ static int node_role_accept(struct verb_call *c)
 
 static int node_role_cancel(struct verb_call *c)
 {
+	check_cancel(c->e, c->nr);
+	if (c->nr->check)
+		return 0;
 	if (!c->nr->running)
 		return err_set(c->err, EINVAL, "%s does not run on %s", c->nr->row.role, c->n->row.name);
 	run_cancel(c->e, c->nr, c->who);
 	return 0;
+}
+
+/* ---- check, of everything above ---- */
+
+static int checks_begin(struct verb_call *c, size_t wanted)
+{
+	if (!wanted)
+		return err_set(c->err, EINVAL, "nothing of it is active on a node that answers: there is nothing to check");
+	event_add(c->e, c->nr ? NULL : c->d, c->nr ? NULL : c->n, c->nr, c->who, "check: %zu node role%s", wanted, wanted == 1 ? "" : "s");
+	return 0;
+}
+
+static size_t check_deployment(struct verb_call *c, struct deployment *d)
+{
+	size_t wanted = 0;
+	for (size_t i = 0; i < d->n_nodes; i++)
+		wanted += check_want(c->e, d->nodes[i], NULL);
+	return wanted;
+}
+
+static int root_check(struct verb_call *c)
+{
+	size_t wanted = 0;
+	for (struct deployment *d = c->e->m.deployments_by_name; d; d = d->hh_name.next)
+		wanted += check_deployment(c, d);
+	return checks_begin(c, wanted);
+}
+
+static int deployment_check(struct verb_call *c)
+{
+	return checks_begin(c, check_deployment(c, c->d));
+}
+
+static int node_check(struct verb_call *c)
+{
+	return checks_begin(c, check_want(c->e, c->n, NULL));
+}
+
+static int node_role_check(struct verb_call *c)
+{
+	return checks_begin(c, check_want(c->e, c->n, c->nr->row.role));
 }
 
 /* ---- the tables ---- */
@@ -452,12 +501,14 @@ static int node_role_cancel(struct verb_call *c)
 static const struct verb root_verbs[] = {
         {"pause", "", "start nothing new in any deployment; what runs goes on", root_pause},
         {"resume", "", "go on after pause", root_resume},
+        {"check", "", "find out, without changing anything, whether all that is active still is as it was left", root_check},
         {"adopt", "", "take over nodes that carry another owner's mark, where contact was refused for that", root_adopt},
         {0},
 };
 static const struct verb deployment_verbs[] = {
         {"apply", "[ID]", "approve the plan; with its ID also the lines marked confirm, which destroy something", deployment_apply},
         {"retry", "[ROLE]", "try again what is in error: everything, or one role", deployment_retry},
+        {"check", "", "find out, without changing anything, whether it still is as it was left", deployment_check},
         {"cancel", "", "stop what runs", deployment_cancel},
         {"pause", "", "start nothing new; what runs goes on", deployment_pause},
         {"resume", "", "go on after pause", deployment_resume},
@@ -466,6 +517,7 @@ static const struct verb deployment_verbs[] = {
 };
 static const struct verb node_verbs[] = {
         {"retry", "", "try again what is in error on this node", node_retry},
+        {"check", "", "find out, without changing anything, whether it still is as it was left", node_check},
         {"hold", "[WHY]", "leave the node alone and go on without it", node_hold},
         {"unhold", "", "take it up again", node_unhold},
         {"protect", "", "refuse to destroy it, even when it is no longer described", node_protect},
@@ -480,7 +532,8 @@ static const struct verb node_role_verbs[] = {
         {"retry", "", "try again after an error", node_role_retry},
         {"run", "", "run it even if it is active", node_role_run},
         {"accept", "", "count it as done as it is", node_role_accept},
-        {"cancel", "", "stop its run", node_role_cancel},
+        {"check", "", "find out, without changing anything, whether it still is as it was left", node_role_check},
+        {"cancel", "", "stop its run or check", node_role_cancel},
         {0},
 };
 static const struct verb no_verbs[] = {{0}};

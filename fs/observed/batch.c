@@ -148,6 +148,8 @@ void store_put_node_role(struct store_batch *b, const struct row_node_role *r)
 	number(b, r->outcome_unknown);
 	text(b, r->approved);
 	text(b, r->approved_unknown);
+	number(b, r->checked);
+	text(b, r->drift);
 }
 
 void store_del_node_role(struct store_batch *b, int64_t id)
@@ -172,6 +174,11 @@ void store_put_run(struct store_batch *b, const struct row_run *r)
 	number(b, r->took_ms);
 	number(b, r->attempt);
 	text(b, r->commit);
+}
+
+void store_del_run(struct store_batch *b, int64_t run)
+{
+	with_id(b, DEL_RUN, run);
 }
 
 void store_del_runs_before(struct store_batch *b, int64_t node_role_id, int64_t run)

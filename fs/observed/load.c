@@ -86,6 +86,8 @@ static void node_role_row(struct store_contents *c, sqlite3_stmt *st)
 	        .outcome_unknown = number(st, 12),
 	        .approved = text(st, 13),
 	        .approved_unknown = text(st, 14),
+	        .checked = number(st, 15),
+	        .drift = text(st, 16),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
@@ -244,6 +246,7 @@ void row_node_role_release(struct row_node_role *r)
 	free(r->error);
 	free(r->approved);
 	free(r->approved_unknown);
+	free(r->drift);
 }
 
 void row_run_release(struct row_run *r)

@@ -48,6 +48,7 @@ static const char *const migrations[] = {
         "CREATE TRIGGER intent_gone AFTER DELETE ON intents BEGIN UPDATE used SET last=OLD.id WHERE name='id' AND last<OLD.id; END;"
         "CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN UPDATE used SET last=OLD.number WHERE name='run' AND last<OLD.number; END;",
         "ALTER TABLE deployments ADD COLUMN passed TEXT;",
+        "ALTER TABLE node_roles ADD COLUMN checked INTEGER; ALTER TABLE node_roles ADD COLUMN drift TEXT;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 const int store_schema_version = SCHEMA_VERSION;
@@ -61,10 +62,11 @@ static const char *const statements[N_STATEMENTS] = {
         [DEL_NODE_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
         [DEL_NODE_ROLES_OF_NODE] = "DELETE FROM node_roles WHERE node_id=?",
         [DEL_NODE_INTENTS] = "DELETE FROM intents WHERE node_id=?",
-        [PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_NODE_ROLE] = "DELETE FROM node_roles WHERE id=?",
         [DEL_ROLE_RUNS] = "DELETE FROM runs WHERE node_role_id=?",
         [PUT_RUN] = "INSERT OR REPLACE INTO runs VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [DEL_RUN] = "DELETE FROM runs WHERE number=?",
         [DEL_RUNS_BEFORE] = "DELETE FROM runs WHERE node_role_id=? AND number<?",
         [DEL_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id=?",
         [PUT_OUTPUT] = "INSERT OR REPLACE INTO outputs VALUES(?,?,?)",

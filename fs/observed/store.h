@@ -60,6 +60,8 @@ struct row_node_role {
 	bool outcome_unknown;   /* a once role was interrupted */
 	char *approved;         /* hex partial digest approved; NULL */
 	char *approved_unknown; /* names of components that were not known then, comma-separated; NULL */
+	int64_t checked;        /* when its last check ended; 0: never */
+	char *drift;            /* what that check would change, the tool's own words; NULL: nothing */
 };
 struct row_run {
 	int64_t number, node_role_id, node_id, incarnation;
@@ -147,6 +149,7 @@ void store_del_node(struct store_batch *b, int64_t id); /* with its node roles, 
 void store_put_node_role(struct store_batch *b, const struct row_node_role *r);
 void store_del_node_role(struct store_batch *b, int64_t id); /* with its runs, outputs */
 void store_put_run(struct store_batch *b, const struct row_run *r);
+void store_del_run(struct store_batch *b, int64_t number);
 void store_del_runs_before(struct store_batch *b, int64_t node_role_id, int64_t number);                      /* prune history */
 void store_set_outputs(struct store_batch *b, int64_t node_role_id, const struct row_output *rows, size_t n); /* replaces all of this node role */
 void store_put_event(struct store_batch *b, const struct row_event *r);

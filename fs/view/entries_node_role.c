@@ -66,6 +66,17 @@ static void render_took(const struct object *o, struct buf *out)
 	add_took(out, row->last_started, row->last_took_ms, o->node_role->running);
 }
 
+static void render_checked(const struct object *o, struct buf *out)
+{
+	add_time(out, o->node_role->row.checked);
+}
+
+static void render_drift(const struct object *o, struct buf *out)
+{
+	if (node_role_drifted(o->node_role))
+		add_line(out, o->node_role->row.drift);
+}
+
 static void render_inputs(const struct object *o, struct buf *out)
 {
 	json_t *inputs = node_role_inputs(o->m, o->node_role, true);
@@ -167,6 +178,11 @@ const struct entry node_role_entries[] = {
         {.name = "outputs.json", .mode = S_IFREG | 0444, .render = render_outputs, .help = "what the last successful run gave"},
         {.name = "outputs", .mode = S_IFDIR | 0755, .list = list_outputs, .find = find_output, .file = &output_file, .help = "the same, a file each"},
         {.name = "log", .mode = S_IFREG | 0444, .flags = ENTRY_LOG, .help = "what the last run printed; grows while it runs"},
+        {.name = "checked", .mode = S_IFREG | 0444, .render = render_checked, .help = "when the last check ended; empty before the first"},
+        {.name = "drift",
+                .mode = S_IFREG | 0444,
+                .render = render_drift,
+                .help = "what a run would change, as the last check found, in the tool's words; empty when nothing"},
         {.name = "runs", .mode = S_IFDIR | 0755, .list = list_runs, .find = find_run, .help = "a directory for each run that is kept"},
         ENTRY_REFUSED,
         ENTRY_CTL("read: the verbs; write: one of them"),

@@ -56,14 +56,12 @@ static void add_nodes(const struct deployment *d, struct buf *out)
 	buf_addc(out, '\n');
 }
 
-/* The first lines of what failed. */
-static void add_errors(const struct model *m, const struct deployment *d, struct buf *out)
+/* The first of many lines, and where the rest is. */
+static void add_first(struct buf *all, const char *where, struct buf *out)
 {
-	_cleanup_buf_ struct buf all = {0};
-	deployment_error(m, d, &all);
-	end_line(&all);
+	end_line(all);
 	size_t shown = 0, more = 0;
-	for (const char *line = buf_str(&all); *line;) {
+	for (const char *line = buf_str(all); *line;) {
 		const char *end = strchr(line, '\n');
 		if (shown < ERRORS_SHOWN) {
 			buf_addf(out, "  %.*s\n", (int)(end - line), line);
@@ -74,7 +72,19 @@ static void add_errors(const struct model *m, const struct deployment *d, struct
 		line = end + 1;
 	}
 	if (more)
-		buf_addf(out, "  and %zu more: see deployments/%s/error\n", more, d->row.name);
+		buf_addf(out, "  and %zu more: see %s\n", more, where);
+}
+
+static void add_troubles(const struct model *m, const struct deployment *d, struct buf *out)
+{
+	_cleanup_buf_ struct buf errors = {0}, drift = {0};
+	_cleanup_free_ char *error = xasprintf("deployments/%s/error", d->row.name);
+	deployment_error(m, d, &errors);
+	add_first(&errors, error, out);
+	size_t n = deployment_drift(d, &drift);
+	if (n)
+		buf_addf(out, "%zu node role%s drifted:\n", n, n == 1 ? "" : "s");
+	add_first(&drift, "nodes/*/roles/*/drift", out);
 }
 
 void report_status(const struct model *m, const struct deployment *d, struct buf *out)
@@ -86,7 +96,7 @@ void report_status(const struct model *m, const struct deployment *d, struct buf
 	add_nodes(d, out);
 	if (d->row.commit)
 		buf_addf(out, "in force: commit %s\n", d->row.commit);
-	add_errors(m, d, out);
+	add_troubles(m, d, out);
 }
 
 void report_root_status(const struct model *m, struct buf *out)
@@ -158,6 +168,7 @@ json_t *report_status_json(const struct model *m, const struct deployment *d)
 	for (int s = 0; s < NODE_STATES; s++)
 		json_object_set_new(nodes, node_state_name((enum node_state)s), count(counts[s]));
 	json_object_set_new(all, "nodes", nodes);
+	json_object_set_new(roles, "drifted", count(deployment_drift(d, NULL)));
 	json_object_set_new(all, "errors", errors_json(m, d));
 	return all;
 }
@@ -299,7 +310,8 @@ void report_metrics(const struct model *m, struct buf *out)
 		const struct {
 			const char *state;
 			size_t n;
-		} rows[] = {{"active", d->n_active}, {"due", d->n_due}, {"running", d->n_running}, {"error", d->n_error}, {"total", d->n_total}};
+		} rows[] = {{"active", d->n_active}, {"due", d->n_due}, {"running", d->n_running}, {"error", d->n_error},
+		        {"drifted", deployment_drift(d, NULL)}, {"total", d->n_total}};
 		for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
 			buf_addf(out, "rebarfs_deployment_node_roles{deployment=\"%s\",state=\"%s\"} %zu\n", d->row.name, rows[i].state, rows[i].n);
 	}

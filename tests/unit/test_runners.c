@@ -141,9 +141,9 @@ Test(script, bash_is_found_by_the_first_line)
 {
 	char *dir = scratch();
 	put(dir, "apply", "#!/usr/bin/env bash\n", 0755);
-	cr_assert(script_is_bash(dir));
+	cr_assert(script_is_bash(dir, "apply"));
 	put(dir, "apply", "#!/bin/sh\nbash -c true\n", 0755);
-	cr_assert_not(script_is_bash(dir));
+	cr_assert_not(script_is_bash(dir, "apply"));
 	drop(dir);
 }
 

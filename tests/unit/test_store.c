@@ -633,7 +633,7 @@ Test(store, a_newer_schema)
 	sql("PRAGMA user_version = 99");
 	refuses(-EBUSY, "has schema 99");
 	refuses(-EBUSY, "it was written by a newer one");
-	sql("PRAGMA user_version = 3");
+	sql("PRAGMA user_version = 4");
 	open_store();
 }
 
@@ -646,7 +646,8 @@ Test(store, an_older_schema)
 	commit(b);
 	close_store();
 	sql("DROP TRIGGER deployment_gone; DROP TRIGGER node_gone; DROP TRIGGER node_role_gone; DROP TRIGGER intent_gone; DROP TRIGGER run_gone;"
-	    "DROP TABLE used; ALTER TABLE deployments DROP COLUMN passed; PRAGMA user_version = 1");
+	    "DROP TABLE used; ALTER TABLE deployments DROP COLUMN passed;"
+	    "ALTER TABLE node_roles DROP COLUMN checked; ALTER TABLE node_roles DROP COLUMN drift; PRAGMA user_version = 1");
 	open_store();
 	struct store_contents c = load();
 	is_some(&c);

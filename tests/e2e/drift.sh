@@ -1,0 +1,85 @@
+#!/bin/bash
+# limit: 180
+# Drift: what somebody changes on a machine by hand is found by a check, told in the tool's own words, and repaired where that was asked for - by the
+# same files for a script and for Ansible.
+. "$(dirname "$0")/lib.sh"
+needs root fuse ssh-keygen unshare ansible-playbook
+ROOT_TREE_PROGRAMS=(nginx haproxy python3)
+[ -n "${REBARFS_E2E_NETWORK:-}" ] || make_root_tree_if_needed web nginx-light haproxy
+in_own_network
+setup
+net_up
+tree=$(root_tree "${ROOT_TREE_PROGRAMS[@]}") || exit 1
+machine m1 11 "$tree"
+machine m2 12 "$tree"
+
+printf '[provider]\ntype = ssh\napply = auto\n[ssh]\nkey = %s\n' "$T/id" | document providers/machines/provider.ini
+for n in 1 2; do printf '[node]\nprovider = machines\naddress = 10.77.0.1%s\n' $n | document nodes/m$n/node.ini; done
+printf '[role]\nrunner = script\n[param word]\ntype = string\ndefault = one\n' | document roles/motd/role.ini
+printf '#!/bin/sh\necho "$REBAR_PARAM_WORD" >/etc/motd\necho ran >>/root/ran\n' | document roles/motd/apply
+printf '#!/bin/sh\necho "$REBAR_PARAM_WORD" | diff -u /etc/motd -\n' | document roles/motd/check
+printf '[role]\nrunner = ansible\nrepair = yes\ngather-facts = no\n' | document roles/issue/role.ini
+printf -- '- name: the greeting\n  ansible.builtin.copy: {content: "hello\\n", dest: /etc/issue}\n' | document roles/issue/tasks/main.yml
+printf '[role]\nrunner = script\n' | document roles/plain/role.ini
+printf '#!/bin/sh\n:\n' | document roles/plain/apply
+chmod +x "$REPO"/roles/motd/* "$REPO"/roles/plain/apply
+printf '[deployment]\nprovider = machines\nroles = motd, issue, plain\n[nodes all]\nnodes = m1, m2\n' | document deployments/s/deployment.ini
+start
+settle s 90
+
+checked() {
+	echo check >"$MNT/deployments/s/ctl" || fail "cannot check: $(cat "$MNT/deployments/s/refused")"
+	settle s "${1:-60}"
+}
+R=$MNT/nodes/m1/roles
+checked
+expect "drift where nothing was touched" "$(cat "$MNT"/nodes/m*/roles/*/drift)" ""
+expect_match "why of what was checked" "$(cat "$R/motd/why")" '^active: run [0-9]+ took .*; checked .* ago: as it was left$'
+expect_match "why of what has no check" "$(cat "$R/plain/why")" "could not be checked: role plain has no executable 'check'"
+expect "runs" "$(runs "$MNT/nodes/*/roles/*")" 6
+
+# By hand, on one machine.
+on 11 'echo two >/etc/motd; echo bye >/etc/issue'
+before=$(cat "$R/motd/digest")
+checked
+expect_match "the script's own diff" "$(cat "$R/motd/drift")" '^-two$'
+expect_match "the script's own diff" "$(cat "$R/motd/drift")" '^\+one$'
+expect "state of what drifted and is not to be repaired" "$(cat "$R/motd/state")" active
+expect "digest" "$(cat "$R/motd/digest")" "$before"
+expect_match "why" "$(cat "$R/motd/why")" 'drifted, see drift$'
+expect "size of drift" "$(stat -c %s "$R/motd/drift")" "$(wc -c <"$R/motd/drift")"
+expect_match "status" "$(cat "$MNT/deployments/s/status")" '^1 node role drifted:$'
+expect_match "status" "$(cat "$MNT/deployments/s/status")" '^  nodes/m1/roles/motd: '
+expect_match "event" "$(cat "$MNT/deployments/s/events")" 's/m1/motd: drifted: '
+expect "the other machine" "$(cat "$MNT/nodes/m2/roles/motd/drift")" ""
+expect "a script that was only checked changed nothing" "$(on 11 cat /etc/motd) $(on 11 'grep -c ran /root/ran')" "two 1"
+expect_match "ansible's drift" "$(cat "$MNT/deployments/s/events")" "s/m1/issue: drifted: task 'issue : the greeting' would change something"
+expect "what is to be repaired is" "$(on 11 cat /etc/issue)" hello
+expect "ansible ran again only where it had to" "$(runs "$MNT/nodes/m1/roles/issue") $(runs "$MNT/nodes/m2/roles/issue")" "2 1"
+
+# It is remembered, and gone after a run.
+kill_hard
+start
+settle s 60
+expect_match "drift after a restart" "$(cat "$R/motd/drift")" '^-two$'
+echo run >"$R/motd/ctl"
+settle s 60
+expect "drift after a run" "$(cat "$R/motd/drift")" ""
+expect "the machine" "$(on 11 cat /etc/motd)" one
+
+# By itself, now and then; a check that fails says so and is no drift.
+printf '#!/bin/sh\n[ ! -e /root/broken ] || { echo "no disk" >&2; exit 3; }\necho "$REBAR_PARAM_WORD" | diff -u /etc/motd -\n' >"$REPO/roles/motd/check"
+sed -i 's/^runner = script/&\ncheck-every = 10s\nrepair = yes/' "$REPO/roles/motd/role.ini"
+settle s 60
+on 12 'echo three >/etc/motd'
+eventually 40 "the periodic check repairs" sh -c 'grep -q "s/m2/motd: drifted" "$1"' - "$MNT/events"
+settle s 60
+expect "the machine that was repaired" "$(on 12 cat /etc/motd)" one
+on 12 'touch /root/broken'
+eventually 40 "a check that fails" grep -q "could not be checked: exit 3: no disk" "$MNT/nodes/m2/roles/motd/why"
+expect "state then" "$(cat "$MNT/nodes/m2/roles/motd/state")" active
+
+sed -i 's/^runner = script/&\ncheck-every = 10s/' "$REPO/roles/plain/role.ini"
+expect_match "a beat without a check" "$(cat "$MNT/problems")" "roles/plain/role.ini:2:.*'check-every' needs an executable 'check'"
+stop
+expect "leftovers of checks on a machine" "$(on 11 'ls /var/lib/rebar/runs/*/ | wc -l') runs at most 20" "$(on 11 'n=$(ls /var/lib/rebar/runs/*/ | wc -l); echo $((n > 20 ? 20 : n))') runs at most 20"
