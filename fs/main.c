@@ -207,8 +207,7 @@ static int find_dir(const char *path, const char *what, char **ret, struct err *
 	int code = real && stat(real, &st) == 0 ? (S_ISDIR(st.st_mode) ? 0 : ENOTDIR) : errno ? errno : EIO;
 	if (code) {
 		free(real);
-		err_errno(err, code, "cannot use '%s' as the %s", path, what);
-		return -code;
+		return err_errno(err, code, "cannot use '%s' as the %s", path, what);
 	}
 	*ret = real;
 	return 0;
@@ -221,6 +220,8 @@ static int find_paths(const struct options *o, struct paths *p, struct err **err
 		rc = clear_stale(o->names.items[1], err);
 	if (!rc)
 		rc = find_dir(o->names.items[1], "mount point", &p->mountpoint, err);
+	if (rc == -ENOENT && p->repo)
+		return err_set(err, ENOENT, "there is no mount point '%s': make it with 'mkdir %s'", o->names.items[1], o->names.items[1]);
 	if (rc)
 		return rc;
 	p->state = state_dir(o, p->repo);
@@ -231,6 +232,18 @@ static int find_paths(const struct options *o, struct paths *p, struct err **err
 	if (is_within(p->mountpoint, p->repo))
 		return err_set(err, EINVAL, "the mount point '%s' is inside the repo '%s': the repo would contain itself", p->mountpoint, p->repo);
 	return 0;
+}
+
+/* A directory beside the one that was meant is mounted as well as any other, and then nothing happens. */
+static void note_empty(const char *repo)
+{
+	static const char *const kinds[] = {"providers", "roles", "deployments", "nodes", NULL};
+	for (const char *const *k = kinds; *k; k++) {
+		_cleanup_free_ char *path = path_join(repo, *k);
+		if (access(path, F_OK) == 0)
+			return;
+	}
+	fprintf(stderr, "rebarfs: nothing is described in '%s' yet: it has none of providers/, roles/, deployments/, nodes/\n", repo);
 }
 
 static int check_state(const struct paths *p, struct err **err)
@@ -270,9 +283,9 @@ static void release_paths(struct paths *p)
 
 /* The lock goes with the process, however it ends; what is in the file is for the sentence, and for who mounts again right after an unmount: the
  * daemon before may still be writing things down. */
-static void sign_lock(int fd, const char *what)
+static void sign_lock(int fd, const char *mountpoint, const char *what)
 {
-	_cleanup_free_ char *text = xasprintf("%d%s\n", getpid(), what);
+	_cleanup_free_ char *text = xasprintf("%d%s for '%s'\n", getpid(), what, mountpoint);
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
 		log_msg(LOG_WARN, "cannot write the lock file: %s", strerror(errno));
 }
@@ -285,29 +298,29 @@ static void read_lock(int fd, char *text, size_t size)
 }
 
 /* One daemon per state directory. */
-static int lock_state(const char *state, int *ret_fd, struct err **err)
+static int lock_state(const struct paths *p, int *ret_fd, struct err **err)
 {
-	_cleanup_free_ char *path = path_join(state, "lock");
+	_cleanup_free_ char *path = path_join(p->state, "lock");
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_errno(err, errno, "cannot open '%s'", path);
-	char holder[64] = "";
+	char holder[PATH_MAX + 64] = "";
 	int64_t began = monotonic_ms();
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		int code = errno;
 		read_lock(fd, holder, sizeof holder);
-		int64_t patience = strstr(holder, "ending") ? LOCK_PATIENCE_ENDING_MS : LOCK_PATIENCE_MS;
+		int64_t patience = strstr(holder, " (ending) ") ? LOCK_PATIENCE_ENDING_MS : LOCK_PATIENCE_MS;
 		if (code == EWOULDBLOCK && monotonic_ms() - began < patience) {
 			nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 			continue;
 		}
 		close(fd);
 		if (code == EWOULDBLOCK)
-			return err_set(err, EBUSY, "the state directory '%s' is in use by process %s: unmount that one first", state,
+			return err_set(err, EBUSY, "the state directory '%s' is in use by process %s: unmount that one first", p->state,
 			        *holder ? holder : "?");
 		return err_errno(err, code, "cannot lock '%s'", path);
 	}
-	sign_lock(fd, "");
+	sign_lock(fd, p->mountpoint, "");
 	*ret_fd = fd;
 	return 0;
 }
@@ -424,7 +437,7 @@ static int open_all(struct daemon *d, struct err **err)
 	struct paths *p = d->paths;
 	int rc = make_dirs(p, err);
 	if (!rc)
-		rc = lock_state(p->state, &d->lock, err);
+		rc = lock_state(p, &d->lock, err);
 	if (rc)
 		return rc;
 	if (!d->options->foreground) {
@@ -485,7 +498,7 @@ static int serve(struct daemon *d)
 	rc = view_run(d->view, &err);
 	if (rc)
 		log_msg(LOG_ERROR, "%s", err_msg(err));
-	sign_lock(d->lock, " (ending)");
+	sign_lock(d->lock, d->paths->mountpoint, " (ending)");
 	engine_stop(d->engine);
 	view_unmount(d->view);
 	log_msg(LOG_INFO, "'%s' is unmounted", d->paths->mountpoint);
@@ -555,6 +568,7 @@ static int mount_repo(struct options *o)
 	if (find_paths(o, &paths, &err)) {
 		complain(err_msg(err));
 	} else {
+		note_empty(paths.repo);
 		add_mount_options(&o->mount, paths.repo);
 		struct daemon d = {.options = o, .paths = &paths, .args = &o->mount, .starter = {.fd = -1}, .lock = -1};
 		rc = o->foreground ? serve(&d) : serve_in_background(&d);
@@ -577,8 +591,11 @@ int main(int argc, char **argv)
 	} else if (o.version) {
 		rc = show_version();
 	} else if (o.names.n != (o.check ? 1 : 2) || (o.check && o.plan) || (o.json && !o.check && !o.plan)) {
+		if (o.names.n == 1 && !o.plan)
+			fprintf(stderr, "rebarfs: where is '%s' to be mounted?\n", o.names.items[0]);
 		fputs(usage, stderr);
 	} else if (o.check) {
+		note_empty(o.names.items[0]);
 		rc = look_check(o.names.items[0], o.json);
 	} else {
 		rc = o.plan ? look_plan(o.names.items[0], o.names.items[1], o.json) : mount_repo(&o);

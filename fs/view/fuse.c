@@ -345,7 +345,7 @@ int view_open(const struct view_options *opt, struct view **ret, struct err **er
 	if (!rc) {
 		v->session = fuse_session_new(opt->args, &ops, sizeof ops, v);
 		if (!v->session)
-			rc = err_set(err, EINVAL, "the mount options are not understood");
+			rc = err_set(err, EINVAL, "the mount options are not understood: see 'rebarfs --help'");
 	}
 	if (rc) {
 		free_parts(v);

@@ -33,6 +33,11 @@ for arguments in "" "$REPO" "--nosuch" "-o nosuch=1 $REPO $MNT" "--check $REPO $
 	! mountpoint -q "$MNT" || fail "'rebarfs $arguments' mounted something"
 done
 
+says 1 "mkdir $T/nosuch" -o "state=$T/s1" "$REPO" "$T/nosuch"
+says 2 'to be mounted\?' "$REPO"
+mkdir "$T/empty"
+says 0 "nothing is described in '$T/empty'" --check "$T/empty"
+
 # The repo in the mount and the mount in the repo.
 mkdir -p "$REPO/in" "$T/around/repo"
 says 1 '(in|inside|below|contains)' -o "state=$T/s3" "$REPO" "$REPO/in"
@@ -53,7 +58,7 @@ settle d 30
 
 # One daemon for a state directory; one repo for a state directory.
 mkdir "$T/mnt2"
-says 1 "$DAEMON" -o "state=$STATE" "$REPO" "$T/mnt2"
+says 1 "$DAEMON for '$MNT'" -o "state=$STATE" "$REPO" "$T/mnt2"
 fusermount3 -u "$MNT" || fail "cannot unmount a mount that nobody uses"
 gone "$DAEMON" 10 || fail "the daemon still runs 10 s after an unmount"
 cp -a "$REPO" "$T/repo2"
