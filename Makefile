@@ -1,7 +1,8 @@
 # rebarfs. The two commands: sudo make demo, sudo make check. Everything else: make help.
 PREFIX  ?= /usr
+prefix  ?= $(PREFIX)
 DESTDIR ?=
-BINDIR  := $(DESTDIR)$(PREFIX)
+BINDIR  := $(DESTDIR)$(prefix)
 BUILD   ?= build
 CC      ?= cc
 CFLAGS  ?= -O2 -g
@@ -9,10 +10,11 @@ WERROR  ?= -Werror
 WARN    := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat=2 -Wno-unused-parameter -Wno-missing-field-initializers
 PKGS    := fuse3 sqlite3 libssh2 libuv jansson libcrypto inih
 
-# What Debian's bare installation lacks: to build; to run on containers and with ansible; to test and measure.
-DEPS := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1-dev libinih-dev libuv1-dev libjansson-dev libssl-dev uthash-dev \
-	fuse3 mmdebstrap debian-archive-keyring systemd-container util-linux iproute2 iptables openssh-client openssh-server ansible-core git \
-	libcriterion-dev busybox curl jq python3 rsync vim-tiny procps bsdextrautils ninja-build
+# What Debian's bare installation lacks: to build, and to run on containers and with ansible.
+DEPS_DEMO := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1-dev libinih-dev libuv1-dev libjansson-dev libssl-dev uthash-dev \
+	fuse3 mmdebstrap debian-archive-keyring systemd-container util-linux iproute2 iptables openssh-client ansible-core git
+# To test and measure. Not for the demo: openssh-server would start an ssh server on the machine of whoever only wants to look.
+DEPS := $(DEPS_DEMO) openssh-server libcriterion-dev busybox curl jq python3 rsync vim-tiny procps bsdextrautils ninja-build
 # For 'make fuzz' and 'make lint' alone: ten times the size of the rest.
 DEPS_DEV := clang libclang-rt-dev clang-tidy cppcheck
 
@@ -42,7 +44,7 @@ Q := @
 say = @printf '  %-6s %s\n'
 endif
 
-.PHONY: all deps deps-dev units check check-layers check-units check-asan check-e2e demo bench install uninstall asan tsan fuzz run-fuzz lint clean help
+.PHONY: all deps deps-demo deps-dev units check check-layers check-units check-asan check-e2e demo bench install uninstall asan tsan fuzz run-fuzz lint clean help
 all: $(BUILD)/rebarfs ## the program, build/rebarfs
 
 $(BUILD)/rebarfs: $(BUILD)/obj/fs/main.o $(BUILD)/librebarfs.a
@@ -73,10 +75,12 @@ units: $(UNITS)
 
 # No network the second time: apt is asked only for what dpkg does not know as installed.
 install_missing = @missing=; for p in $(1); do dpkg-query -Wf '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; done; \
-	[ -z "$$missing" ] || { echo "installing$$missing"; export DEBIAN_FRONTEND=noninteractive; get="apt-get -qy --no-install-recommends install $$missing"; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] || { echo "as root, these are to be installed:$$missing"; exit 1; }; echo "installing$$missing"; export DEBIAN_FRONTEND=noninteractive; get="apt-get -qy --no-install-recommends install $$missing"; \
 	$$get || { apt-get -q update && $$get; }; }
-deps: ## Debian's packages that building, checking, demo and bench need (as root)
+deps: ## Debian's packages that building, running, checking and bench need (as root)
 	$(call install_missing,$(DEPS))
+deps-demo: ## those of them that building and running need
+	$(call install_missing,$(DEPS_DEMO))
 deps-dev: ## those that fuzz and lint need
 	$(call install_missing,$(DEPS_DEV))
 
@@ -119,7 +123,7 @@ lint: ## cppcheck and clang-tidy
 	@printf '%s\n' fs/main.c $(SRCS) | xargs -P$(shell nproc) -n4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" --checks="$(TIDY)" "$$@" -- $(ALL_CFLAGS) 2>/dev/null' tidy
 
 demo: ## a three-node etcd cluster from a directory of small files, shown and torn down (as root)
-	@$(MAKE) deps
+	@$(MAKE) deps-demo
 	+@$(MAKE) all
 	@BUILD=$(BUILD) contrib/demo
 
@@ -128,15 +132,16 @@ bench: ## measurements beside their peers, one table
 	+@$(MAKE) all $(BENCH)
 	@BUILD=$(BUILD) tests/bench/run $(PARTS)
 
-# source : destination below PREFIX : mode
+# source : destination below prefix : mode
 INSTALLED = $(BUILD)/rebarfs:sbin/rebarfs:755 contrib/man/rebarfs.8:share/man/man8/rebarfs.8:644 \
 	contrib/git-hooks/pre-commit:share/rebarfs/git-hooks/pre-commit:755 \
 	contrib/completion/rebarfs:share/bash-completion/completions/rebarfs:644 contrib/systemd/rebarfs@.service:lib/systemd/system/rebarfs@.service:644 \
 	$(foreach f,$(shell find contrib/examples -type f 2>/dev/null),$(f):share/doc/rebarfs/$(f:contrib/%=%):$(if $(shell test -x $(f) && echo x),755,644))
-install: all ## into DESTDIR and PREFIX (/usr)
+install: all ## into DESTDIR and prefix (/usr)
 	$(Q)for i in $(INSTALLED); do d=$${i#*:}; install -D -m $${d#*:} $${i%%:*} "$(BINDIR)/$${d%:*}" || exit 1; done
-uninstall:
-	$(Q)for i in $(INSTALLED); do d=$${i#*:}; rm -f "$(BINDIR)/$${d%:*}"; done; rm -rf "$(BINDIR)/share/doc/rebarfs"
+	$(Q)sed -i 's|/usr/sbin/|$(prefix)/sbin/|' "$(BINDIR)/lib/systemd/system/rebarfs@.service"
+uninstall: ## what install put there; state and images stay
+	$(Q)for i in $(INSTALLED); do d=$${i#*:}; rm -f "$(BINDIR)/$${d%:*}"; done; rm -rf "$(BINDIR)/share/doc/rebarfs" "$(BINDIR)/share/rebarfs"
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
