@@ -223,7 +223,7 @@ void engine_take(struct engine *e, struct store_contents *c); /* releases c */
 /* What a reading found for one deployment: with manifest NULL nothing new. */
 struct taking {
 	char *manifest;
-	char *changes; /* what differs from the manifest before, for the event */
+	char *changes;         /* what differs from the manifest before, for the event */
 	struct desired *owner; /* of def, a reference; NULL: the reading itself */
 	const struct def_deployment *def;
 	struct hash version; /* of all that decided: the same again is nothing new */
@@ -311,6 +311,18 @@ void check_simulated(struct engine *e, struct node_role *nr);
 void check_cancel(struct engine *e, struct node_role *nr);
 void checks_tick(struct engine *e);
 
+/* images.c */
+struct image *provider_image(struct provider_object *p, const char *name); /* NULL: the provider's default. Made where there is none yet */
+/* Ready, and with room for all that are wanted by now? Otherwise the node waits, or has its error. Lock held. */
+bool node_image_ready(struct engine *e, struct node *n);
+void images_free(struct provider_object *p);
+
+/* spec.c */
+void node_spec(const struct node *n, char hex[HASH_HEX]);
+const char *node_image(const struct node *n);
+bool node_needs_rebuild(const struct node *n);
+bool node_step_approved(const struct node *n);
+
 /* machine.c */
 void node_step(struct engine *e, struct node *n); /* lock held */
 void node_op_cancel(struct engine *e, struct node *n);
@@ -322,11 +334,6 @@ bool provider_in_use(const struct engine *e, const struct provider_object *p);
 size_t provider_machines(const struct engine *e, const struct provider_object *p); /* that exist, are being made or destroyed */
 /* May a definition of this type come into force? A plug-in in use keeps its place, and problem says so; one at rest is closed. Lock held. */
 bool provider_may_become(struct engine *e, struct provider_object *p, const char *type);
-void images_free(struct provider_object *p);
-void node_spec(const struct node *n, char hex[HASH_HEX]);
-const char *node_image(const struct node *n);
-bool node_needs_rebuild(const struct node *n);
-bool node_step_approved(const struct node *n);
 size_t provider_limit(const struct provider_object *p);
 void provider_slot_freed(struct engine *e, struct provider_object *p);
 void node_target(const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg, const char *access_key);

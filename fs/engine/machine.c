@@ -11,61 +11,6 @@
 #define RETRY_FIRST_MS 2000
 #define RETRY_MAX_MS (60 * 1000)
 
-/* ---- what a node should be ---- */
-
-const char *node_image(const struct node *n)
-{
-	if (n->group && n->group->image)
-		return n->group->image;
-	return n->provider && n->provider->def ? n->provider->def->image : NULL;
-}
-
-void node_spec(const struct node *n, char hex[HASH_HEX])
-{
-	struct hasher *h = hasher_new();
-	struct hash hash;
-	const struct def_node *def = n->declared ? node_definition(n) : NULL;
-	hasher_add_str(h, n->provider ? n->provider->name : NULL);
-	hasher_add_str(h, n->provider && n->provider->ops ? n->provider->ops->type : NULL);
-	hasher_add_str(h, node_image(n));
-	if (def)
-		hasher_add(h, &def->identity, sizeof def->identity);
-	hasher_end(h, &hash);
-	hasher_free(h);
-	hash_hex(&hash, hex);
-}
-
-bool node_needs_rebuild(const struct node *n)
-{
-	if (!n->wanted || n->row.phase == NODE_PLANNED || n->row.phase == NODE_RELEASING || n->rebuilding)
-		return false;
-	if (n->row.wish_rebuild)
-		return true;
-	return n->row.spec && n->spec_now && strcmp(n->row.spec, n->spec_now) != 0;
-}
-
-static bool approved_is(const struct node *n, const char *what)
-{
-	_cleanup_free_ char *full = xasprintf("%s:%s", what, n->spec_now ? n->spec_now : "");
-	return n->row.approved && !strcmp(n->row.approved, full);
-}
-
-/* Has a person (or the deployment's automatism) agreed to the next step of this node? */
-bool node_step_approved(const struct node *n)
-{
-	const struct deployment *d = n->deployment;
-	if (!d)
-		return n->row.wish_release || n->row.wish_forget;
-	if (!n->wanted)
-		return n->row.phase == NODE_PLANNED || n->row.wish_release || n->row.wish_forget || d->row.destroying ||
-		       (n->row.approved && !strcmp(n->row.approved, "release"));
-	if (node_needs_rebuild(n))
-		return approved_is(n, "rebuild");
-	if (n->row.phase == NODE_PLANNED)
-		return n->rebuilding || (d->def && !d->def->apply_manual) || approved_is(n, "create") || approved_is(n, "rebuild");
-	return true;
-}
-
 size_t provider_limit(const struct provider_object *p)
 {
 	if (p->def && p->def->max_parallel > 0)
@@ -277,155 +222,6 @@ static const char *op_why(const struct node_op *op, const struct err *err)
 	return op->timed_out ? "no answer within the provider's timeout" : err_msg(err);
 }
 
-/* ---- images ---- */
-
-struct prepare {
-	struct engine *e;
-	struct provider_object *p;
-	struct image *image;
-	int64_t wanted;
-	struct provider_call call;
-};
-
-static struct image *image_of(struct provider_object *p, const char *name)
-{
-	for (struct image *i = p->images; i; i = i->next)
-		if (!strcmp(i->name, name ? name : ""))
-			return i;
-	struct image *i = xcalloc(1, sizeof *i);
-	i->name = xstrdup(name ? name : "");
-	i->next = p->images;
-	p->images = i;
-	return i;
-}
-
-static void queue_provider_nodes(struct engine *e, const struct provider_object *p)
-{
-	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == p)
-			queue_node(e, n);
-}
-
-static void image_retry(struct engine *e, int64_t provider)
-{
-	engine_wrlock(e);
-	struct provider_object *p = model_provider_id(&e->m, provider);
-	for (struct image *i = p ? p->images : NULL; i; i = i->next)
-		if (i->phase == IMAGE_FAILED && i->retry_at != INT64_MAX)
-			i->phase = IMAGE_UNKNOWN;
-	if (p)
-		queue_provider_nodes(e, p);
-	engine_wrunlock(e);
-}
-
-/* An event of each deployment that waits for an image, so that whoever waits for one of them sees it; nodes of one follow one another. */
-static void tell_waiting(struct engine *e, const struct provider_object *p, const char *sentence)
-{
-	const struct deployment *told = NULL;
-	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == p && n->row.phase == NODE_PLANNED && n->wanted && n->deployment && n->deployment != told) {
-			told = n->deployment;
-			event_add(e, told, NULL, NULL, NULL, "provider %s: %s", p->name, sentence);
-		}
-	if (!told)
-		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", p->name, sentence);
-}
-
-static void prepare_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t n)
-{
-	struct prepare *pr = call->data;
-	struct engine *e = pr->e;
-	engine_wrlock(e);
-	str_replace(&pr->image->progress, NULL);
-	str_replace(&pr->image->error, rc < 0 ? err_msg(err) : NULL);
-	pr->image->phase = rc < 0 ? IMAGE_FAILED : IMAGE_READY;
-	if (rc < 0) {
-		pr->image->attempts++;
-		tell_waiting(e, pr->p, err_msg(err));
-		if (pr->image->attempts < CREATE_ATTEMPTS && rc != -EINVAL && rc != -EPERM) {
-			pr->image->retry_at = monotonic_ms() + 10000;
-			engine_after(e, 10000, image_retry, pr->p->id);
-		} else {
-			pr->image->retry_at = INT64_MAX;
-		}
-	} else {
-		pr->image->attempts = 0;
-	}
-	e->changed = true;
-	queue_provider_nodes(e, pr->p);
-	engine_wrunlock(e);
-	free(pr);
-}
-
-static void prepare_progress(struct provider_call *call, const char *sentence)
-{
-	struct prepare *pr = call->data;
-	struct engine *e = pr->e;
-	engine_wrlock(e);
-	bool news = !pr->image->progress || strcmp(pr->image->progress, sentence);
-	str_replace(&pr->image->progress, sentence);
-	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == pr->p && n->row.phase == NODE_PLANNED && n->wanted) {
-			str_replace(&n->progress, sentence);
-			touch_deployment(e, n->deployment);
-		}
-	if (news)
-		tell_waiting(e, pr->p, sentence);
-	engine_wrunlock(e);
-}
-
-static void prepare_start(struct engine *e, void *arg)
-{
-	struct prepare *pr = arg;
-	pr->p->ops->prepare(pr->p->instance, *pr->image->name ? pr->image->name : NULL, pr->wanted, &pr->call);
-}
-
-static int64_t wanted_nodes(const struct engine *e, const struct provider_object *p)
-{
-	int64_t n = 0;
-	for (const struct node *o = e->m.nodes_by_name; o; o = o->hh_name.next)
-		n += o->provider == p && o->wanted;
-	return n;
-}
-
-/* true: ready, and there is room for all that are wanted by now. Otherwise the node waits, or has its error. */
-static bool image_ready(struct engine *e, struct node *n)
-{
-	struct provider_object *p = n->provider;
-	struct image *i = image_of(p, node_image(n));
-	if (i->phase == IMAGE_READY && (p->ops->simulate || wanted_nodes(e, p) <= i->prepared_for))
-		return true;
-	if (i->phase == IMAGE_FAILED) {
-		if (!n->row.error || strcmp(n->row.error, i->error)) {
-			str_replace(&n->row.error, i->error);
-			str_replace(&n->progress, NULL);
-			mark_node(e, n);
-		}
-		n->retry_at = i->retry_at == INT64_MAX ? 0 : i->retry_at; /* image_retry() queues all of them */
-		return false;
-	}
-	if (n->row.error || n->retry_at) {
-		str_replace(&n->row.error, NULL);
-		n->retry_at = 0;
-		mark_node(e, n);
-	}
-	n->waits_for = NULL;
-	if (i->phase == IMAGE_PREPARING) {
-		if (i->progress)
-			str_replace(&n->progress, i->progress);
-		return false;
-	}
-	struct prepare *pr = xcalloc(1, sizeof *pr);
-	pr->e = e;
-	pr->p = p;
-	pr->image = i;
-	pr->wanted = i->prepared_for = wanted_nodes(e, p);
-	pr->call = (struct provider_call){.done = prepare_done, .progress = prepare_progress, .data = pr};
-	i->phase = IMAGE_PREPARING;
-	effect_add(e, prepare_start, pr);
-	return false;
-}
-
 /* ---- create ---- */
 
 static void machine_take(struct node *n, const struct machine *m)
@@ -469,7 +265,7 @@ static void create_done(struct provider_call *call, int rc, const struct err *er
 		if (rc < 0 || !count) {
 			bool for_good = rc == -EINVAL || rc == -EPERM;
 			if (rc == -ENOENT || rc == -EAGAIN)
-				image_of(n->provider, node_image(n))->phase = IMAGE_UNKNOWN;
+				provider_image(n->provider, node_image(n))->phase = IMAGE_UNKNOWN;
 			if (!op->cancelled)
 				step_failed(e, n, "create", rc < 0 ? op_why(op, err) : "the provider returned no machine", for_good);
 		} else {
@@ -508,7 +304,7 @@ static void create_submit(struct engine *e, void *arg)
 
 static void create_start(struct engine *e, struct node *n)
 {
-	if (!image_ready(e, n) || !slot_take(n->provider, n))
+	if (!node_image_ready(e, n) || !slot_take(n->provider, n))
 		return;
 	if (n->row.phase == NODE_PLANNED) {
 		n->row.incarnation++;

@@ -306,18 +306,6 @@ void refuse(struct engine *e, enum object_kind kind, int64_t id, const char *who
 	e->changed = true;
 }
 
-void images_free(struct provider_object *p)
-{
-	for (struct image *i = p->images, *next; i; i = next) {
-		next = i->next;
-		free(i->name);
-		free(i->progress);
-		free(i->error);
-		free(i);
-	}
-	p->images = NULL;
-}
-
 void model_release(struct model *m)
 {
 	struct node_role *nr, *nr_tmp;
