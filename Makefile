@@ -44,7 +44,7 @@ Q := @
 say = @printf '  %-6s %s\n'
 endif
 
-.PHONY: all deps deps-demo deps-dev units check check-layers check-units check-asan check-e2e demo bench install uninstall asan tsan fuzz run-fuzz lint clean help
+.PHONY: all deps deps-demo deps-dev units check check-layers check-units check-asan check-fuzz check-e2e demo bench install uninstall asan tsan fuzz run-fuzz lint clean help
 all: $(BUILD)/rebarfs ## the program, build/rebarfs
 
 $(BUILD)/rebarfs: $(BUILD)/obj/fs/main.o $(BUILD)/librebarfs.a
@@ -84,9 +84,9 @@ deps-demo: ## those of them that building and running need
 deps-dev: ## those that fuzz and lint need
 	$(call install_missing,$(DEPS_DEV))
 
-check: ## everything: layers, unit tests, the same under sanitizers, end to end. As root it installs what it needs
+check: ## everything: layers, unit tests, fuzzers, the same under sanitizers, end to end. As root it installs what it needs
 	@[ "$$(id -u)" != 0 ] || $(MAKE) deps
-	+@$(MAKE) all units && rc=0 && for part in layers units asan e2e; do echo "== $$part"; $(MAKE) check-$$part || rc=1; done; exit $$rc
+	+@$(MAKE) all units && rc=0 && for part in layers units fuzz asan e2e; do echo "== $$part"; $(MAKE) check-$$part || rc=1; done; exit $$rc
 check-layers:
 	@tests/layers
 check-units: units
@@ -106,12 +106,21 @@ tsan: ## end-to-end tests on fake nodes under the thread sanitizer
 	$(call SANITIZED,tsan,-fsanitize=thread,,fake values readers documents full-disk)
 , := ,
 
+# Fuzzers look at what reads text that somebody else wrote, and are built from that alone: it takes seconds.
+FUZZING = $(MAKE) BUILD=$(BUILD)-fuzz CC="$(or $(CLANG),clang)" WARN=-w SAN='-fsanitize=fuzzer-no-link,address,undefined' \
+	SRCS='$(wildcard fs/base/*.c fs/desired/*.c)' run-fuzz
 fuzz: ## each fuzzer for FUZZ_SECONDS (10)
 	@[ "$$(id -u)" != 0 ] || $(MAKE) deps deps-dev
-	+@$(MAKE) BUILD=$(BUILD)-fuzz CC=clang WARN=-w SAN='-fsanitize=fuzzer-no-link,address,undefined' run-fuzz
+	+@$(FUZZING)
+# In 'make check' only where clang and its libFuzzer are there already.
+check-fuzz:
+	+@if echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return 0; }' | $(or $(CLANG),clang) -xc - -fsanitize=fuzzer -o /dev/null 2>/dev/null; then \
+	$(FUZZING) FUZZ_SECONDS=$(or $(FUZZ_SECONDS),2); else echo "not run: needs clang with libFuzzer (make deps-dev)"; fi
+# entropic: its bookkeeping takes nine tenths of the time where inputs are whole repos.
 run-fuzz: $(FUZZ)
-	@for f in $(FUZZ); do n=$${f##*/}; seeds=tests/fuzz/$$n.seeds; mkdir -p $(BUILD)/corpus/$$n; [ -d $$seeds ] || seeds=; echo "$$n"; \
-	$$f -verbosity=0 -print_final_stats=1 -max_total_time=$(or $(FUZZ_SECONDS),10) -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n $$seeds || exit 1; done
+	@for f in $(FUZZ); do n=$${f##*/}; seeds=tests/fuzz/$$n.seeds; mkdir -p $(BUILD)/corpus/$$n; [ -d $$seeds ] || seeds=; \
+	$$f -verbosity=0 -entropic=0 -print_final_stats=1 -max_total_time=$(or $(FUZZ_SECONDS),10) -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n $$seeds >$(BUILD)/$$n.log 2>&1 || \
+	{ tail -n 60 $(BUILD)/$$n.log; exit 1; }; echo "$$n: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(BUILD)/$$n.log) inputs"; done
 
 # Left out: what they say here is style (bugprone) or wrong about lists, heaps and va_list (analyzer, cppcheck); the sanitizers see those for real.
 TIDY := -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-assignment-in-if-condition,-bugprone-implicit-widening-of-multiplication-result,$\

@@ -135,11 +135,14 @@ static int replace_value(struct edit *e, const char *value, struct buf *out, str
 		copy(e, value_to, l->next, out);
 		return rc;
 	}
+	if (!*value) { /* and it is empty already */
+		copy(e, 0, l->next, out);
+		return 0;
+	}
 	size_t behind = l->from + l->parts.name_to;
 	behind += strspn(text + behind, " \t") + 1; /* the '=' or ':' */
 	copy(e, 0, behind, out);
-	if (*value)
-		buf_addc(out, ' ');
+	buf_addc(out, ' ');
 	int rc = write_value(value, behind + 1 - l->from, end - value_to + 1, e->eol, out, err);
 	if (end > value_to)
 		buf_addc(out, ' ');

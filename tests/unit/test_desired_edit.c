@@ -45,6 +45,8 @@ Test(document_set, empty_values)
 	set("[a]\nb = 2 ; two\n", "a", "b", "", "[a]\nb =  ; two\n");
 	set("[a]\nb = 2\n", "a", "b", "", "[a]\nb = \n");
 	set("[a]\n", "a", "b", "", "[a]\nb =\n");
+	set("[a]\nb = \n", "a", "b", "", "[a]\nb = \n");
+	set("[a]\nb =\t;\n", "a", "b", "", "[a]\nb =\t;\n");
 }
 
 Test(document_set, a_key_that_is_not_there)
