@@ -1,6 +1,7 @@
 /* provider.ini, node.ini and role.ini, each by itself; then what they say of one another. */
 #include "fs/base/mem.h"
 #include "fs/desired/internal.h"
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -252,6 +253,27 @@ static void define_output(struct parse *p, struct doc *doc, const char *section,
 		mistake(p, doc, doc, line, EINVAL, "'%s' cannot be an output: a letter, then letters, digits, '_', '-' and '.'", o->name);
 }
 
+/* 'max-size' and 'max_size' would be one variable to scripts and tools. */
+static bool one_variable(const char *a, const char *b)
+{
+	while (*a && *b && (toupper((unsigned char)*a) == toupper((unsigned char)*b) || (strchr("-_", *a) && strchr("-_", *b)))) {
+		a++;
+		b++;
+	}
+	return !*a && !*b;
+}
+
+static void check_variables(struct parse *p, struct doc *doc)
+{
+	const struct def_role *def = doc->def;
+	for (size_t i = 1; i < def->n_params; i++)
+		for (size_t j = 0; j < i; j++)
+			if (one_variable(def->params[i].name, def->params[j].name))
+				mistake(p, doc, doc, def->params[i].line, EINVAL,
+				        "parameters '%s' (line %d) and '%s' would be one variable to scripts and tools: rename one",
+				        def->params[j].name, def->params[j].line, def->params[i].name);
+}
+
 static void define_declared(struct parse *p, struct doc *doc, struct all_role *priv)
 {
 	struct def_role *def = doc->def;
@@ -270,6 +292,7 @@ static void define_declared(struct parse *p, struct doc *doc, struct all_role *p
 		} else if (section_name(h->name, "output"))
 			define_output(p, doc, h->name, h->line, &def->outputs[def->n_outputs++]);
 	}
+	check_variables(p, doc);
 }
 
 /* Facts that do not change by themselves. */

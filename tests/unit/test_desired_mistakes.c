@@ -572,6 +572,14 @@ Test(desired_mistakes, parameters)
 	desired_unref(d);
 }
 
+Test(desired_mistakes, parameters_that_are_one_variable)
+{
+	put("roles/etcd/role.ini",
+	        "[role]\nrunner = script\n[param max-size]\ndefault = 1\n[param max_size]\ndefault = 1\n[param Max_Sized]\ndefault = 1\n");
+	expect_problems("roles/etcd/role.ini:5: parameters 'max-size' (line 3) and 'max_size' would be one variable to scripts and tools: rename "
+	                "one\n");
+}
+
 Test(desired_mistakes, parameters_that_must_be_set)
 {
 	put("roles/etcd/role.ini", "[role]\nrunner = script\n[param token]\n");
