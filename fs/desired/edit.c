@@ -90,6 +90,9 @@ static void copy(struct edit *e, size_t from, size_t to, struct buf *out)
 	buf_add(out, e->text + from, to - from);
 }
 
+/* Deeper than a key, even one that git config wrote. */
+#define GO_ON "\t\t"
+
 /* The value behind what `column` bytes of the line are taken by; where it is too long for the reader, on indented lines, which it joins with one
  * blank. */
 static int write_value(const char *value, size_t column, size_t behind, const char *eol, struct buf *out, struct err **err)
@@ -107,9 +110,9 @@ static int write_value(const char *value, size_t column, size_t behind, const ch
 			               : "it can go on in the next one only after a single blank");
 		buf_add(out, value, cut);
 		buf_adds(out, eol);
-		buf_addc(out, '\t');
+		buf_adds(out, GO_ON);
 		value += cut + 1;
-		room = INI_LINE_MAX - 1;
+		room = INI_LINE_MAX - strlen(GO_ON);
 	}
 	buf_adds(out, value);
 	return 0;

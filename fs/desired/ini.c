@@ -1,5 +1,6 @@
 #include "fs/desired/ini.h"
 #include "fs/base/mem.h"
+#include <ctype.h>
 #include <ini.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,6 +108,17 @@ static void parse_key(const char *s, size_t from, size_t to, struct ini_line *re
 		bad(ret, from + INI_NAME_MAX, "a key is longer than 49 bytes: the rest would be cut off");
 }
 
+/* A tab, a name, " = ": this is how 'git config' writes every key, be the others indented or not. */
+static bool is_gits_key(const char *s, size_t len)
+{
+	size_t i = 1;
+	if (len < 2 || s[0] != '\t' || !isalpha((unsigned char)s[1]))
+		return false;
+	while (i < len && (isalnum((unsigned char)s[i]) || s[i] == '-'))
+		i++;
+	return i + 2 < len && !strncmp(s + i, " = ", 3);
+}
+
 void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *ret)
 {
 	*ret = (struct ini_line){0};
@@ -125,7 +137,7 @@ void ini_line_parse(const char *text, size_t len, bool in_key, struct ini_line *
 		ret->why_at = INI_LINE_MAX;
 		snprintf(ret->why, sizeof ret->why, "the line has %zu bytes, at most %d are read: continue a long value on indented lines", to,
 		        INI_LINE_MAX);
-	} else if (in_key && from > 0) {
+	} else if (in_key && from > 0 && !is_gits_key(text, to)) {
 		ret->kind = INI_MORE;
 		ret->value_from = from;
 		ret->value_to = to;
@@ -143,6 +155,8 @@ char *ini_section_name(const char *text, size_t len)
 {
 	struct buf b = {0};
 	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '"') /* [nodes "db"] is how 'git config' writes [nodes db] */
+			continue;
 		if (!blank(text[i]))
 			buf_addc(&b, text[i]);
 		else if (b.len && b.data[b.len - 1] != ' ')
@@ -190,8 +204,8 @@ static void add_heading(struct reading *r, const char *s, const struct ini_line 
 	d->headings[d->n_headings++] = (struct ini_heading){ini_section_name(s + l->name_from, l->name_to - l->name_from), r->line};
 }
 
-/* Follows inih's state and says whether it may see the line. */
-static bool admit(struct reading *r, const char *s, size_t len)
+/* Follows inih's state and says whether it may see the line, and from where on: to inih every indented line continues a value. */
+static bool admit(struct reading *r, const char *s, size_t len, size_t *ret_indent)
 {
 	struct ini_line l;
 	ini_line_parse(s, len, r->in_key || r->skip_more, &l);
@@ -214,7 +228,7 @@ static bool admit(struct reading *r, const char *s, size_t len)
 		r->in_key = true;
 		r->skip_more = false;
 		r->key_line = r->line;
-		r->key_indent = l.name_from;
+		r->key_indent = *ret_indent = l.name_from;
 		return true;
 	case INI_MORE:
 		return !r->skip_more;
@@ -236,7 +250,10 @@ static char *next_line(char *str, int num, void *stream)
 		s += 3;
 		len -= 3;
 	}
-	bool ok = admit(r, s, len);
+	size_t indent = 0;
+	bool ok = admit(r, s, len, &indent);
+	s += indent;
+	len -= indent;
 	if (len && s[len - 1] == '\r')
 		len--;
 	while (len > (size_t)num - 1 && blank(s[len - 1])) /* blanks at the end do not count */

@@ -265,6 +265,11 @@ static void take_roles(struct engine *e, struct desired *d)
 		r->def_owner = d;
 		r->def = d->roles[i];
 	}
+}
+
+/* Once no deployment in force uses them any more. */
+static void drop_roles(struct engine *e, struct desired *d)
+{
 	struct role_object *r, *tmp;
 	HASH_ITER (hh_name, e->m.roles_by_name, r, tmp) {
 		if (desired_role(d, r->name) || role_in_use(&e->m, r->name))
@@ -403,6 +408,7 @@ void take_over(struct engine *e, struct desired *d, struct taking *takings)
 	take_roles(e, d);
 	take_nodes(e, d);
 	take_deployments(e, d, takings);
+	drop_roles(e, d);
 	desired_unref(old);
 	e->changed = true;
 }

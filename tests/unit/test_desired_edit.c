@@ -35,6 +35,14 @@ Test(document_set, a_value_and_nothing_else)
 	set("[a]\nb = x;y\n", "a", "b", "y;z", "[a]\nb = y;z\n");
 }
 
+Test(document_set, as_git_config_writes_it)
+{
+	static const char text[] = "[provider]\ntype = fake\n\tmax-parallel = 20\n[nodes \"db\"]\n\tcount = 1\n\troles = a,\n\t\tb\n";
+	set(text, "provider", "type", "x", "[provider]\ntype = x\n\tmax-parallel = 20\n[nodes \"db\"]\n\tcount = 1\n\troles = a,\n\t\tb\n");
+	set(text, "nodes db", "roles", "c", "[provider]\ntype = fake\n\tmax-parallel = 20\n[nodes \"db\"]\n\tcount = 1\n\troles = c\n");
+	set(text, "provider", "max-parallel", NULL, "[provider]\ntype = fake\n[nodes \"db\"]\n\tcount = 1\n\troles = a,\n\t\tb\n");
+}
+
 Test(document_set, empty_values)
 {
 	set("[a]\nb =\nc = 1\n", "a", "b", "2", "[a]\nb = 2\nc = 1\n");

@@ -98,6 +98,21 @@ Test(desired_parse, layout_of_a_document)
 	desired_unref(d);
 }
 
+Test(desired_parse, as_git_config_writes_it)
+{
+	put_etcd();
+	put("deployments/etcd/deployment.ini", "[deployment]\n\tprovider = laptop\n\troles = base,\n\t\tetcd\n[nodes \"db\"]\ncount = 3\n\tmemory = "
+	                                       "1G\n[params \"etcd @db\"]\n\tquorum = 4\n");
+	struct desired *d = parse();
+	const struct def_deployment *dep = valid_deployment(d, "etcd");
+	cr_expect_str_eq(settings_get(&dep->own, "deployment", "roles"), "base, etcd");
+	cr_expect_str_eq(settings_get(&dep->own, "nodes db", "memory"), "1G");
+	cr_expect_str_eq(settings_get(&dep->own, "nodes db", "count"), "3");
+	cr_expect_str_eq(dep->values[0].group, "db");
+	cr_expect_str_eq(dep->values[0].origin, "deployments/etcd/deployment.ini:9");
+	desired_unref(d);
+}
+
 Test(desired_parse, ignored_names)
 {
 	put_etcd();
