@@ -411,7 +411,7 @@ static bool deployment_moves(const struct model *m, const struct deployment *d)
 	if (d->n_running)
 		return true;
 	for (size_t i = 0; i < d->n_nodes; i++)
-		if (node_moves(m, d->nodes[i]))
+		if (node_moves(m, d->nodes[i]) || (d->nodes[i]->provider && d->nodes[i]->provider->opening))
 			return true;
 	return false;
 }
@@ -431,7 +431,7 @@ static bool deployment_reached(const struct deployment *d)
 		const struct node *n = d->nodes[i];
 		if (n->row.held)
 			continue;
-		if (!n->wanted || n->row.phase != NODE_READY || n->unapproved || n->unreachable || n->off || n->gone || node_needs_rebuild(n))
+		if (!n->wanted || n->row.phase != NODE_READY || n->unapproved || n->unreachable || n->off || node_failed(n) || node_needs_rebuild(n))
 			return false;
 	}
 	return true;
@@ -638,7 +638,7 @@ void provider_why(const struct provider_object *p, struct buf *out)
 			}
 		for (const struct image *i = p->images; i; i = i->next)
 			if (i->phase == IMAGE_FAILED) {
-				buf_addf(out, "but an image cannot be had: %s", i->error);
+				buf_addf(out, "but no node can be made: %s", i->error);
 				return;
 			}
 		buf_adds(out, p->capacity ? p->capacity : p->ops->help);

@@ -275,6 +275,19 @@ Test(restart, a_provider_without_machines_may_become_another)
 	cr_expect_eq(machines("sim", NULL), 2);
 }
 
+struct look {
+	sem_t sem;
+	bool rests;
+};
+
+/* On the engine's thread, when `wait` would look for the first time. */
+static void look_at_rest(void *arg)
+{
+	struct look *l = arg;
+	l->rests = locked(at_rest("d", false));
+	sem_post(&l->sem);
+}
+
 Test(restart, a_provider_with_machines_stays_what_it_is)
 {
 	converged();
@@ -290,6 +303,11 @@ Test(restart, a_provider_with_machines_stays_what_it_is)
 		cr_expect_eq(machines("sim", NULL), 2);
 	}
 	put_provider("sim", "", QUICK);
+	struct look look = {0};
+	sem_init(&look.sem, 0, 0);
+	engine_settle(engine, look_at_rest, &look);
+	wait_sem(&look.sem, "settle");
+	cr_expect_not(look.rests, "who has mended the provider and waits is told what was wrong before");
 	rest("d", true);
 	cr_expect_eq(n_runs("d-n-1", "web"), 1);
 	cr_assert_eq(ctl("d", "destroy"), 0);
