@@ -15,12 +15,13 @@
 
 #define EVENTS (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 
-enum place { PLACE_REPO, PLACE_GIT, PLACE_REFS };
+enum place { PLACE_REPO, PLACE_GIT, PLACE_REFS, PLACE_TARGETS };
 struct dir { /* one watched directory */
 	int wd;
 	enum place place;
 	char *path;
-	unsigned pass; /* of the scan that saw it last */
+	struct strlist targets; /* PLACE_TARGETS: files in it to which links lead; others are not ours */
+	unsigned pass;          /* of the scan that saw it last */
 	UT_hash_handle hh;
 };
 struct watch {
@@ -31,6 +32,7 @@ struct watch {
 	void *arg;
 	struct dir *dirs;
 	unsigned pass;
+	struct strlist links;  /* documents that are links, of the scan under way */
 	bool rescan;           /* directories came, went or moved */
 	bool full;             /* the kernel has no more watches; said once */
 	_Atomic unsigned seen; /* counts up before events are taken from the kernel */
@@ -54,11 +56,12 @@ static int watch_failed(struct watch *w, const char *path, struct err **err)
 	return -code;
 }
 
-/* 0 too for a directory that is gone or closed to us: reading the tree tells of that. */
-static int add_dir(struct watch *w, const char *path, enum place place, uint32_t flags, bool *ret_new, struct err **err)
+/* *ret is the directory if this scan sees it for the first time, or looks for targets, else NULL. 0 too for one that is gone or closed to us: reading
+ * the tree tells of that. */
+static int add_dir(struct watch *w, const char *path, enum place place, uint32_t flags, struct dir **ret, struct err **err)
 {
 	struct dir *d;
-	*ret_new = false;
+	*ret = NULL;
 	int wd = inotify_add_watch(w->fd, path, EVENTS | IN_ONLYDIR | flags);
 	if (wd < 0)
 		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES ? 0 : watch_failed(w, path, err);
@@ -68,8 +71,12 @@ static int add_dir(struct watch *w, const char *path, enum place place, uint32_t
 		d->wd = wd;
 		HASH_ADD_INT(w->dirs, wd, d);
 	}
-	*ret_new = d->pass != w->pass;
-	if (*ret_new || place != PLACE_REPO) {
+	bool is_new = d->pass != w->pass;
+	if (is_new)
+		strlist_release(&d->targets);
+	if (is_new || place == PLACE_TARGETS)
+		*ret = d;
+	if (is_new || place == PLACE_GIT || place == PLACE_REFS) {
 		d->pass = w->pass;
 		d->place = place;
 		str_replace(&d->path, path);
@@ -77,25 +84,46 @@ static int add_dir(struct watch *w, const char *path, enum place place, uint32_t
 	return 0;
 }
 
-static bool is_role_link(const struct watch *w, const char *parent, const char *path)
+/* "roles" and its like, where the directories of documents lie, links or not. */
+static bool is_doc_place(const struct watch *w, const char *dir)
 {
-	struct stat st;
 	size_t n = strlen(w->repo);
-	return !strncmp(parent, w->repo, n) && !strcmp(parent + n, "/roles") && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	if (strncmp(dir, w->repo, n) || dir[n] != '/')
+		return false;
+	for (int k = 0; k < DOC_KINDS; k++)
+		if (!strcmp(dir + n + 1, doc_places[k].dir))
+			return true;
+	return false;
 }
 
-/* path and all below it; what is a link is followed only where a role stands. */
+static bool is_doc_name(const char *name)
+{
+	for (int k = 0; k < DOC_KINDS; k++)
+		if (!strcmp(name, doc_places[k].file))
+			return true;
+	return false;
+}
+
+static bool is_dir_link(const struct watch *w, const char *parent, const char *path)
+{
+	struct stat st;
+	return is_doc_place(w, parent) && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* path and all below it; what is a link is followed only where a document's directory stands. */
 static int add_tree(struct watch *w, const char *path, bool follow, int depth, struct err **err)
 {
-	bool is_new;
-	int rc = add_dir(w, path, PLACE_REPO, follow ? 0 : IN_DONT_FOLLOW, &is_new, err);
-	DIR *d = !rc && is_new && depth < 64 ? opendir(path) : NULL;
+	struct dir *seen;
+	int rc = add_dir(w, path, PLACE_REPO, follow ? 0 : IN_DONT_FOLLOW, &seen, err);
+	DIR *d = !rc && seen && depth < 64 ? opendir(path) : NULL;
 	struct dirent *e;
 	while (!rc && d && (e = readdir(d))) {
 		if (name_ignored(e->d_name) || (e->d_type != DT_DIR && e->d_type != DT_LNK && e->d_type != DT_UNKNOWN))
 			continue;
 		_cleanup_free_ char *child = path_join(path, e->d_name);
-		bool link = e->d_type != DT_DIR && is_role_link(w, path, child);
+		if (e->d_type == DT_LNK && is_doc_name(e->d_name))
+			strlist_add(&w->links, child);
+		bool link = e->d_type != DT_DIR && is_dir_link(w, path, child);
 		if (link || e->d_type != DT_LNK)
 			rc = add_tree(w, child, link, depth + 1, err);
 	}
@@ -104,28 +132,52 @@ static int add_tree(struct watch *w, const char *path, bool follow, int depth, s
 	return rc;
 }
 
+/* A document that is a link changes where it leads to. */
+static int add_target(struct watch *w, const char *link, struct err **err)
+{
+	struct dir *d;
+	_cleanup_free_ char *target = realpath(link, NULL);
+	char *slash = target ? strrchr(target, '/') : NULL;
+	if (!slash || slash == target)
+		return 0;
+	*slash = 0;
+	int rc = add_dir(w, target, PLACE_TARGETS, 0, &d, err);
+	if (!rc && d && d->place == PLACE_TARGETS)
+		strlist_add(&d->targets, slash + 1);
+	return rc;
+}
+
+static int add_targets(struct watch *w, struct err **err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < w->links.n && !rc; i++)
+		rc = add_target(w, w->links.items[i], err);
+	return rc;
+}
+
 static int add_git(struct watch *w, struct err **err)
 {
-	bool is_new;
+	struct dir *seen;
 	_cleanup_free_ char *common = NULL;
 	_cleanup_free_ char *git = git_dir(w->repo, &common);
 	if (!git)
 		return 0;
-	int rc = add_dir(w, git, PLACE_GIT, 0, &is_new, err);
+	int rc = add_dir(w, git, PLACE_GIT, 0, &seen, err);
 	if (!rc && strcmp(git, common)) /* a worktree: packed-refs lie there */
-		rc = add_dir(w, common, PLACE_GIT, 0, &is_new, err);
+		rc = add_dir(w, common, PLACE_GIT, 0, &seen, err);
 	_cleanup_free_ char *ref = git_head_ref(git);
 	char *slash = ref ? strrchr(ref, '/') : NULL;
 	if (rc || !slash)
 		return rc;
 	*slash = 0;
 	_cleanup_free_ char *dir = path_join(common, ref);
-	return add_dir(w, dir, PLACE_REFS, 0, &is_new, err);
+	return add_dir(w, dir, PLACE_REFS, 0, &seen, err);
 }
 
 static void drop_dir(struct watch *w, struct dir *d)
 {
 	HASH_DEL(w->dirs, d);
+	strlist_release(&d->targets);
 	free(d->path);
 	free(d);
 }
@@ -138,7 +190,10 @@ static int scan(struct watch *w, struct err **err)
 	w->pass++;
 	int rc = add_tree(w, w->repo, true, 0, err);
 	if (!rc)
+		rc = add_targets(w, err);
+	if (!rc)
 		rc = add_git(w, err);
+	strlist_release(&w->links);
 	HASH_ITER (hh, w->dirs, d, tmp)
 		if (d->pass != w->pass) {
 			inotify_rm_watch(w->fd, d->wd);
@@ -170,6 +225,13 @@ static bool matters_in_git(const char *name)
 	return false;
 }
 
+static bool is_link(const struct dir *d, const char *name)
+{
+	struct stat st;
+	_cleanup_free_ char *path = path_join(d->path, name);
+	return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_event *e, const char *name)
 {
 	if (!strcmp(name, ".git")) {
@@ -183,10 +245,20 @@ static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_e
 		w->names_at = monotonic_ms();
 	if (e->mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF) && e->mask & ~(IN_ISDIR | IN_ATTRIB | IN_MODIFY | IN_CLOSE_WRITE))
 		w->rescan = true;
-	/* a link to a role's directory came or went */
-	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) && !strncmp(d->path, w->repo, strlen(w->repo)) &&
-	        !strcmp(d->path + strlen(w->repo), "/roles"))
+	/* a link to a document's directory came or went, or to a document came */
+	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) && is_doc_place(w, d->path))
 		w->rescan = true;
+	if (e->mask & (IN_CREATE | IN_MOVED_TO) && is_doc_name(name) && is_link(d, name))
+		w->rescan = true;
+	return true;
+}
+
+static bool in_targets(struct watch *w, const struct dir *d, const struct inotify_event *e, const char *name)
+{
+	if (e->len && !strlist_has(&d->targets, name))
+		return false;
+	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM))
+		w->names_at = monotonic_ms();
 	return true;
 }
 
@@ -208,6 +280,8 @@ static bool is_change(struct watch *w, const struct inotify_event *e)
 	}
 	if (d->place == PLACE_REPO)
 		return in_repo(w, d, e, name);
+	if (d->place == PLACE_TARGETS)
+		return in_targets(w, d, e, name);
 	if (d->place == PLACE_REFS)
 		return !strstr(name, ".lock");
 	if (!matters_in_git(name))

@@ -76,6 +76,11 @@ models() {
 		/ d: (invalid|orphaned|valid again|its document is back|found)/ { print $3 }' | paste -sd ' '
 }
 
+# seen REGEX: in an event since the mark
+seen() {
+	tail -n "+$((MARK + 1))" "$MNT/deployments/d/events" | grep -qE -- "$1"
+}
+
 # expect_models WHAT EXPECTED [DOCUMENT]
 expect_models() {
 	expect "what came into force with $1" "$(models "${3:-}")" "$2"

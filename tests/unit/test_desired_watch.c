@@ -213,3 +213,28 @@ Test(desired_watch, a_repo_that_is_not_there)
 	cr_expect_null(w);
 	err_free(err);
 }
+
+Test(desired_watch, where_links_of_documents_lead)
+{
+	_cleanup_free_ char *link = at("deployments/etcd/deployment.ini"), *dir = at("deployments/qa");
+	char outside[] = "/tmp/rebarfs-outside.XXXXXX";
+	cr_assert(mkdtemp(outside));
+	_cleanup_free_ char *target = path_join(outside, "etcd.ini"), *other = path_join(outside, "other"), *qa = path_join(outside, "qa");
+	_cleanup_free_ char *document = path_join(qa, "deployment.ini");
+	cr_assert_eq(file_write_atomic(AT_FDCWD, target, "x", 1, 0644, NULL), 0);
+	cr_assert_eq(unlink(link), 0);
+	cr_assert_eq(symlink(target, link), 0);
+	cr_assert_eq(mkdir(qa, 0755), 0);
+	cr_assert_eq(symlink(qa, dir), 0);
+	turn();
+	turn();
+	cr_assert_eq(file_write_atomic(AT_FDCWD, target, "y", 1, 0644, NULL), 0);
+	cr_expect_eq(turn(), 1, "replaced");
+	cr_assert_eq(truncate(target, 0), 0);
+	cr_expect_eq(turn(), 1, "changed in place");
+	cr_assert_eq(file_write_atomic(AT_FDCWD, other, "y", 1, 0644, NULL), 0);
+	cr_expect_eq(turn(), 0, "what lies beside it is nobody's");
+	cr_assert_eq(file_write_atomic(AT_FDCWD, document, "y", 1, 0644, NULL), 0);
+	cr_expect_eq(turn(), 1, "in a directory behind a link");
+	tree_remove(outside, NULL);
+}
