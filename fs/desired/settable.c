@@ -3,6 +3,7 @@
 #include "fs/desired/internal.h"
 #include <inttypes.h>
 #include <string.h>
+#include <uthash.h>
 
 /* What is in force, and what the document itself says: they differ where it inherits. */
 static const struct settings *effective_of(const struct settable *s)
@@ -87,24 +88,37 @@ static const struct def_role *params_of(const struct settable *s, const char *se
 
 /* ---- sections and keys ---- */
 
-static bool says_section(const struct settings *s, const char *section)
-{
-	for (size_t i = 0; i < s->n; i++)
-		if (!strcmp(s->items[i].section, section))
-			return true;
-	return false;
-}
-
+struct said_section {
+	const char *name;
+	UT_hash_handle hh;
+};
 struct visit {
-	const struct settings *said;
+	struct said_section *said; /* by name; items holds them */
+	struct said_section *items;
 	settable_fn *each;
 	void *arg;
 };
 
 static void unless_said(const struct visit *v, const char *section)
 {
-	if (!says_section(v->said, section))
+	struct said_section *found;
+	HASH_FIND_STR(v->said, section, found);
+	if (!found)
 		v->each(v->arg, section);
+}
+
+static void said_sections(const struct settings *s, struct visit *v)
+{
+	v->items = xcalloc(s->n + 1, sizeof *v->items);
+	for (size_t i = 0; i < s->n; i++) {
+		struct said_section *it = &v->items[i], *found;
+		it->name = s->items[i].section;
+		HASH_FIND_STR(v->said, it->name, found);
+		if (found)
+			continue;
+		HASH_ADD_KEYPTR(hh, v->said, it->name, strlen(it->name), it);
+		v->each(v->arg, it->name);
+	}
 }
 
 static void named_section(const struct visit *v, const char *word, const char *name, const char *group)
@@ -152,16 +166,8 @@ static void table_sections(const struct settable *s, const struct visit *v)
 
 void settable_sections(const struct settable *s, settable_fn *each, void *arg)
 {
-	const struct settings *said = effective_of(s);
-	const struct visit v = {said, each, arg};
-	for (size_t i = 0; i < said->n; i++) {
-		const char *section = said->items[i].section;
-		bool again = i && !strcmp(said->items[i - 1].section, section);
-		for (size_t j = 0; j < i && !again; j++)
-			again = !strcmp(said->items[j].section, section);
-		if (!again)
-			each(arg, section);
-	}
+	struct visit v = {.each = each, .arg = arg};
+	said_sections(effective_of(s), &v);
 	table_sections(s, &v);
 	if (s->deployment)
 		deployment_sections(s->deployment, &v);
@@ -170,6 +176,8 @@ void settable_sections(const struct settable *s, settable_fn *each, void *arg)
 	for (size_t i = 0; s->group && i < s->group->n_roles; i++)
 		if (s->group->roles[i]->n_params)
 			named_section(&v, "params", s->group->roles[i]->name, NULL);
+	HASH_CLEAR(hh, v.said);
+	free(v.items);
 }
 
 void settable_keys(const struct settable *s, const char *section, settable_fn *each, void *arg)

@@ -2,7 +2,7 @@
 # Values: one line written to a file under desired/SECTION/KEY changes the document and nothing else in it; a bad one fails in the write itself, with the
 # reason in 'refused'.
 . "$(dirname "$0")/lib.sh"
-needs root fuse dash busybox
+needs root fuse dash busybox vim.tiny
 setup
 fake_repo 2
 start
@@ -101,6 +101,18 @@ echo 20m >"$ROLE/role/timeout" && grep -qx 'timeout = 20m' "$REPO/roles/base/rol
 expect "a provider's keys" "$(list "$PROVIDER/fake")" "create-delay failure-rate hang-rate lie-rate role-delay seed vanish-rate"
 expect "a provider's default" "$(cat "$PROVIDER/fake/create-delay")" 50ms
 echo 5ms >"$PROVIDER/fake/create-delay" && grep -qx 'create-delay = 5ms' "$REPO/providers/sim/provider.ini" || fail "cannot store into a provider"
+
+for refusal in "$PROVIDER/fake/failure-rate|lots" "$PROVIDER/provider/type|nosuch" "$ROLE/role/retries|-1" "$ROLE/param.size/default|1000"; do
+	file=${refusal%|*} dir=${refusal%/desired/*}
+	dash -c 'echo "$2" >"$1"' - "$file" "${refusal#*|}" 2>/dev/null && fail "$file took ${refusal#*|}"
+	expect_match "refused of $dir" "$(cat "$dir/refused")" "\(dash [0-9]*\): desired/${file#*/desired/}: .*${refusal#*|}"
+done
+for how in 'echo 7 | tee "$1"' 'echo 7 | dd of="$1" status=none' 'echo 7 >"$2" && cp "$2" "$1"' 'cat "$2" >"$1"' 'vim.tiny -u NONE -es -c "%s/.*/7/" -c wq "$1" </dev/null'; do
+	echo 6 >"$V/params.base/size"
+	bash -c "$how" - "$V/params.base/size" "$T/seven" >/dev/null && expect "after $how" "$(cat "$V/params.base/size")" 7 || fail "$how"
+done
+echo 6 >"$V/params.base/size"
+mkdir "$T/settings" && tar -C "$V" -cf - . | tar -C "$T/settings" -xf - && diff -r "$V" "$T/settings" || fail "tar loses values"
 
 # What is inherited shows; written, it is overridden here; taken out, it shows again.
 printf '[deployment]\nlike = d\n[nodes n]\ncount = 1\n' | document deployments/e/deployment.ini

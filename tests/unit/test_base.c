@@ -596,6 +596,37 @@ Test(io, replace_keeps_mode_owner_and_link, .init = make_dir, .fini = remove_dir
 	holds("fresh", "f");
 }
 
+static int gate_calls;
+
+static int gate_opens(void *arg, struct err **err)
+{
+	gate_calls++;
+	return *(int *)arg < 0 ? err_set(err, -*(int *)arg, "not now") : 0;
+}
+
+static void gate_closes(void *arg)
+{
+	gate_calls += 10;
+}
+
+Test(io, replace_asks_at_the_gate, .init = make_dir, .fini = remove_dir)
+{
+	int answer = -EBUSY;
+	_cleanup_err_ struct err *err = NULL;
+	const struct replace_gate gate = {gate_opens, gate_closes, &answer};
+	put("f", "old", 0644);
+	cr_expect_eq(file_replace_gated(at("f"), "new", 3, &gate, &err), -EBUSY);
+	eq_str(err_msg(err), "not now");
+	cr_expect_eq(gate_calls, 1);
+	holds("f", "old");
+	answer = 0;
+	cr_expect_eq(file_replace_gated(at("f"), "new", 3, &gate, NULL), 0);
+	cr_expect_eq(gate_calls, 12);
+	holds("f", "new");
+	cr_assert_eq(unlink(at("f")), 0);
+	cr_expect_eq(rmdir(dir), 0, "something is left beside it");
+}
+
 Test(io, replace_refuses_what_is_no_file, .init = make_dir, .fini = remove_dir)
 {
 	_cleanup_err_ struct err *err = NULL;
