@@ -44,7 +44,7 @@ Q := @
 say = @printf '  %-6s %s\n'
 endif
 
-.PHONY: all deps deps-demo deps-dev units check check-layers check-units check-asan check-fuzz check-e2e demo bench install uninstall asan tsan fuzz run-fuzz lint clean help
+.PHONY: all deps deps-demo deps-dev units check check-layers check-units check-asan check-fuzz check-e2e demo bench install uninstall asan tsan fault check-fault fuzz run-fuzz lint clean help
 all: $(BUILD)/rebarfs ## the program, build/rebarfs
 
 $(BUILD)/rebarfs: $(BUILD)/obj/fs/main.o $(BUILD)/librebarfs.a
@@ -86,7 +86,7 @@ deps-dev: ## those that fuzz and lint need
 
 check: ## everything: layers, unit tests, fuzzers, the same under sanitizers, end to end. As root it installs what it needs
 	@[ "$$(id -u)" != 0 ] || $(MAKE) deps
-	+@$(MAKE) all units && rc=0 && for part in layers units fuzz asan e2e; do echo "== $$part"; $(MAKE) check-$$part || rc=1; done; exit $$rc
+	+@$(MAKE) all units && rc=0 && for part in layers units fuzz asan fault e2e; do echo "== $$part"; $(MAKE) check-$$part || rc=1; done; exit $$rc
 check-layers:
 	@tests/layers
 check-units: units
@@ -101,6 +101,14 @@ SANITIZED = +@report=$(abspath $(BUILD)-$(1))/report; rm -f $$report.*; export L
 	BUILD=$(BUILD)-$(1) tests/e2e/run $(4); rc=$$?; ! cat $$report.* 2>/dev/null && exit $$rc
 asan: ## unit tests and end-to-end tests on fake nodes under the address and undefined-behaviour sanitizers
 	$(call SANITIZED,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=all,units,fake)
+fault: ## the daemon killed at every step of a deployment's life; FAULT_STEP=N: every N-th step
+	@[ "$$(id -u)" != 0 ] || $(MAKE) deps
+	+@$(MAKE) BUILD=$(BUILD)-fault CFLAGS='-O2 -g -DREBARFS_FAULT' all
+	@BUILD=$(BUILD)-fault tests/fault/run
+check-fault:
+	+@$(MAKE) BUILD=$(BUILD)-fault CFLAGS='-O2 -g -DREBARFS_FAULT' all
+	@BUILD=$(BUILD)-fault FAULT_STEP=12 tests/fault/run
+
 # Without unit tests: criterion 2.4.1 itself crashes under it before the first of them (SEGV in libcriterion.so.3).
 tsan: ## end-to-end tests on fake nodes under the thread sanitizer
 	$(call SANITIZED,tsan,-fsanitize=thread,,fake values readers documents full-disk)

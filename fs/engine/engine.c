@@ -248,14 +248,17 @@ struct commit {
 
 static void effects_run(struct engine *e, struct effects *fx)
 {
-	for (size_t i = 0; i < fx->n; i++)
+	for (size_t i = 0; i < fx->n; i++) {
+		fault_point("before an effect");
 		fx->items[i].fn(e, fx->items[i].arg);
+	}
 	free(fx->items);
 }
 
 static void on_committed(void *arg)
 {
 	struct commit *c = arg;
+	fault_point("after a commit");
 	c->e->commits--;
 	effects_run(c->e, &c->effects);
 	free(c);
@@ -308,6 +311,7 @@ static void turn_end(uv_prepare_t *prepare)
 		struct store_batch *b = engine_batch(e);
 		e->batch = NULL;
 		e->commits++;
+		fault_point("before a commit");
 		store_commit(b, on_committed, c);
 	} else if (fx.n) {
 		effects_run(e, &fx);

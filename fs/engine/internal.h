@@ -4,6 +4,7 @@
 
 #include "fs/base/child.h"
 #include "fs/base/err.h"
+#include "fs/base/fault.h"
 #include "fs/base/io.h"
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
