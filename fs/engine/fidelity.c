@@ -252,8 +252,17 @@ static void compare_role(const struct model *m, struct fidelity *f, const char *
 			one_sided(f, FIDELITY_PARAM, group, name, there->params[i].name, false);
 }
 
-static void compare_machines(struct fidelity *f, const char *group)
+/* Processors and memory are the documents' to say where a group limits them. */
+static enum fidelity_cure fact_cure(const char *fact, const struct def_group *here, const struct def_group *there)
 {
+	bool limited = (!strcmp(fact, "memory") && (here->memory_bytes || there->memory_bytes)) ||
+	               (!strcmp(fact, "cpus") && (here->cpus > 0 || there->cpus > 0));
+	return limited ? CURE_SIZE : CURE_MACHINE;
+}
+
+static void compare_machines(struct fidelity *f, const struct def_group *g, const struct def_group *other)
+{
+	const char *group = g->name;
 	static const char *const facts[] = {"os", "os-version", "kernel", "arch", "cpus", "memory", NULL};
 	enum { N_FACTS = sizeof facts / sizeof *facts - 1 };
 	struct tally here[N_FACTS + 1] = {0}, there[N_FACTS + 1] = {0};
@@ -264,7 +273,8 @@ static void compare_machines(struct fidelity *f, const char *group)
 	item_compare(item_add(f, FIDELITY_IMAGE, group, NULL, "image"), &here[N_FACTS], &there[N_FACTS], "no machine", CURE_IMAGE);
 	for (size_t k = 0; k < N_FACTS; k++)
 		if (here[k].n_values || there[k].n_values) /* else a kind of machine that tells neither side */
-			item_compare(item_add(f, FIDELITY_FACT, group, NULL, facts[k]), &here[k], &there[k], "not known", CURE_MACHINE);
+			item_compare(
+			        item_add(f, FIDELITY_FACT, group, NULL, facts[k]), &here[k], &there[k], "not known", fact_cure(facts[k], g, other));
 	for (size_t k = 0; k <= N_FACTS; k++) {
 		tally_release(&here[k]);
 		tally_release(&there[k]);
@@ -274,7 +284,7 @@ static void compare_machines(struct fidelity *f, const char *group)
 static void compare_group(const struct model *m, struct fidelity *f, const struct def_group *here, const struct def_group *there)
 {
 	const char *name = here->name;
-	compare_machines(f, name);
+	compare_machines(f, here, there);
 	for (size_t i = 0; i < here->n_roles; i++)
 		compare_role(m, f, name, here->roles[i], group_role(there, here->roles[i]->name));
 	for (size_t i = 0; i < there->n_roles; i++)
@@ -322,11 +332,10 @@ void fidelity_release(struct fidelity *f)
 /* ---- shown ---- */
 
 static const char *const kind_names[FIDELITY_KINDS] = {"content", "parameters", "image", "facts"};
-static const char *const definition = "percent: of all things compared, those that are the same on all nodes of both, rounded down. Compared are, by "
-                                      "group: of each role its content, "
-                                      "its runner's keys and each parameter, as last run with success; of the machines their image and the facts os, "
-                                      "os-version, kernel, arch, cpus, "
-                                      "memory. Held nodes do not count.";
+static const char *const definition = "percent: of all things compared, those that are the same on all nodes of both, rounded down.\n"
+                                      "Compared are, by group: of each role its content, its runner's keys and each parameter, as last run\n"
+                                      "with success; of the machines their image and the facts os, os-version, kernel, arch, cpus, memory.\n"
+                                      "Held nodes do not count.";
 
 static void cure_say(const struct fidelity *f, enum fidelity_cure cure, struct buf *out)
 {
@@ -346,6 +355,9 @@ static void cure_say(const struct fidelity *f, enum fidelity_cure cure, struct b
 		break;
 	case CURE_IMAGE:
 		buf_adds(out, "use the same image: 'image' in the group or the provider, then rebuild");
+		break;
+	case CURE_SIZE:
+		buf_addf(out, "make the machines alike: 'cpus' and 'memory' in the group of %s and of %s", here, there);
 		break;
 	case CURE_MACHINE:
 		buf_adds(out, "other machines: nothing in the repo closes these");
