@@ -51,6 +51,9 @@ timeout 30 "$REBARFS" -o "state=$STATE,cache=$CACHE" "$REPO" "$MNT" || fail "can
 [ -s "$MNT/README" ] || fail "rebarfs came back before the mount answered"
 DAEMON=$(daemon_of_state)
 [ -n "$DAEMON" ] || fail "no daemon runs for this state directory"
+# The reference in README.md is what the mount prints: whoever adds a row copies it there from the mount's README, from the line '/' to the end.
+diff <(sed -n '/^\/$/,$p' "$MNT/README") <(sed -n '/^## The tree/,/^## How to write a provider/p' "$TOP/README.md" | sed -n '/^```$/,/^```$/{//!p}') >"$T/reference" ||
+	fail "the reference in README.md is not what the mount's README says (< is the mount's): $(cat "$T/reference")"
 for fd in /proc/"$DAEMON"/fd/*; do
 	case $(readlink "$fd") in "$T"/*.out) fail "the daemon kept a descriptor of whoever started it" ;; esac
 done
