@@ -31,11 +31,21 @@ static bool is_displaced(const struct doc *child, const struct effective_item *i
 	return false;
 }
 
+/* Said by a deployment for itself alone. Who may store there is: else who may write a document would let himself into all that are like it. */
+static bool is_personal(const struct effective_item *item)
+{
+	static const char *const keys[] = {"like", "owner", "group"};
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (!strcmp(item->section, "deployment") && !strcmp(item->key, keys[i]))
+			return true;
+	return false;
+}
+
 static void inherit(struct effective *e, const struct effective *parent, const struct doc *child)
 {
 	for (size_t i = 0; i < parent->n; i++) {
 		const struct effective_item *item = &parent->items[i];
-		if (is_displaced(child, item) || (!strcmp(item->section, "deployment") && !strcmp(item->key, "like")))
+		if (is_displaced(child, item) || is_personal(item))
 			continue;
 		const struct setting *own = doc_setting(child, item->section, item->key);
 		if (own)

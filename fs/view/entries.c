@@ -199,8 +199,10 @@ void place_owner(const struct object *o, const struct entry *e, mode_t mode, con
 	const struct deployment *d = o->deployment ? o->deployment : o->node ? o->node->deployment : NULL;
 	if (!e || !e->store || !d || !d->def)
 		return;
-	if (d->def->store_uid != (uid_t)-1)
+	if (d->def->store_uid != (uid_t)-1) {
 		ret->uid = d->def->store_uid;
+		ret->mode |= 0600 & mode;
+	}
 	if (d->def->store_gid != (gid_t)-1) {
 		ret->gid = d->def->store_gid;
 		ret->mode |= 0060 & mode;

@@ -198,7 +198,9 @@ const struct entry deployment_entries[] = {
                 .mode = S_IFREG | 0444,
                 .flags = ENTRY_COSTLY,
                 .render = render_events,
-                .help = "what happened here, an event a line, the last 10,000 of all deployments"},
+                .help = "what happened here, an event a line, the last 10,000 of all deployments; 'in force' tells which documents changed, with "
+                        "their SHA-256's "
+                        "first digits"},
         {.name = "plan",
                 .mode = S_IFREG | 0444,
                 .flags = COSTLY_FRESH,

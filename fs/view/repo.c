@@ -260,23 +260,6 @@ void repo_readlink(struct view *v, fuse_req_t req, fuse_ino_t ino)
 	}
 }
 
-int repo_give(fuse_req_t req, const struct repo_inode *parent, int dirfd, const char *name, mode_t mode)
-{
-	const struct fuse_ctx *caller = fuse_req_ctx(req);
-	if (geteuid() != 0 || (caller->uid == 0 && caller->gid == 0))
-		return 0;
-	struct stat st;
-	if (fstat(parent->fd, &st) < 0)
-		return -errno;
-	gid_t gid = st.st_mode & S_ISGID ? (gid_t)-1 : caller->gid;
-	if (fchownat(dirfd, name, caller->uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
-		return -errno;
-	/* chown takes these bits away again */
-	if (S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) && fchmodat(dirfd, name, mode & 07777, 0) < 0)
-		return -errno;
-	return 0;
-}
-
 static int make_node(int dirfd, const char *name, mode_t mode, dev_t rdev, const char *link)
 {
 	int rc;
@@ -293,11 +276,11 @@ void repo_mknod(struct view *v, fuse_req_t req, fuse_ino_t parent, const char *n
 {
 	struct repo_inode *dir = repo_inode(v, parent);
 	struct fuse_entry_param e;
+	bool became = creator_become(req);
 	int rc = make_node(dir->fd, name, mode, rdev, link);
+	creator_end(became);
 	if (!rc) {
-		rc = repo_give(req, dir, dir->fd, name, link ? 0 : mode);
-		if (!rc)
-			rc = repo_entry(v, dir, name, &e);
+		rc = repo_entry(v, dir, name, &e);
 		if (rc)
 			unlinkat(dir->fd, name, S_ISDIR(mode) && !link ? AT_REMOVEDIR : 0);
 	}

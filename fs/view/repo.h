@@ -40,8 +40,9 @@ void repo_fd_path(const struct repo_inode *i, char path[FD_PATH]); /* /proc/self
 char *document_path(struct view *v, const struct repo_inode *i);
 char *document_path_of(struct view *v, const struct repo_inode *dir, const char *name);
 void repo_changed(struct view *v, const struct repo_inode *dir, const char *name);
-/* Files made by the daemon belong to the caller; in a setgid directory the group stays the directory's. */
-int repo_give(fuse_req_t req, const struct repo_inode *parent, int dirfd, const char *name, mode_t mode);
+/* What is made between these two belongs to the caller from its first moment on; in a setgid directory the group is the directory's (creator.c). */
+bool creator_become(fuse_req_t req);
+void creator_end(bool became);
 
 /* Changes behind the mount (repo_watch.c). add and remove with the repo's lock held. */
 void repo_watch_add(struct repo *r, struct repo_inode *dir);

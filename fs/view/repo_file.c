@@ -89,15 +89,14 @@ void repo_open_file(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_
 
 static int create_new(struct view *v, fuse_req_t req, struct repo_inode *dir, const char *name, mode_t mode, int flags, struct fuse_entry_param *e)
 {
-	int fd = openat(dir->fd, name, (flags & ~O_DIRECT) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	bool became = creator_become(req);
+	int fd = openat(dir->fd, name, (flags & ~O_DIRECT) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode), code = errno;
+	creator_end(became);
+	errno = code;
 	if (fd < 0)
 		/* It came into being behind the kernel's back: ESTALE makes it look again, and check permissions. */
 		return errno == EEXIST && !(flags & O_EXCL) ? -ESTALE : -errno;
-	int rc = repo_give(req, dir, fd, "", 0);
-	if (!rc && (mode & (S_ISUID | S_ISGID)) && fchmod(fd, mode & 07777) < 0)
-		rc = -errno;
-	if (!rc)
-		rc = repo_entry(v, dir, name, e);
+	int rc = repo_entry(v, dir, name, e);
 	if (rc) {
 		unlinkat(dir->fd, name, 0);
 		close(fd);

@@ -280,6 +280,12 @@ Test(desired_parse, owner_and_group_who_may_store)
 	cr_expect_eq(valid_deployment(d, "etcd")->store_uid, 0);
 	cr_expect_eq(valid_deployment(d, "etcd")->store_gid, 1234);
 	desired_unref(d);
+	/* or who may write one document could let himself into others */
+	put("deployments/prod/deployment.ini", "[deployment]\nlike = etcd\n");
+	d = parse();
+	cr_expect_eq(valid_deployment(d, "prod")->store_uid, (uid_t)-1);
+	cr_expect_eq(valid_deployment(d, "prod")->store_gid, (gid_t)-1);
+	desired_unref(d);
 }
 
 Test(desired_parse, a_plug_in_brings_its_keys)
