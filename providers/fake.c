@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <uthash.h>
 
+#define DEFAULT_IMAGE "fake"
+
 /* ---- 1. keys ---- */
 
 /* Every default stands here and nowhere else: settings_*() finds it when the document does not say. */
@@ -34,6 +36,9 @@ static const struct key_row fake_keys[] = {
         {"fake", "vanish-rate", VALUE_FLOAT, "0", 0, 1, NULL, "share of machines that are gone some time after their creation, 0 to 1"},
         {"fake", "lie-rate", VALUE_FLOAT, "0", 0, 1, NULL, "share of creations that report success and make nothing, 0 to 1"},
         {"fake", "seed", VALUE_INT, "7", 0, 0, NULL, "another seed meets other faults"},
+        {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "what an image has: nothing is installed, but other packages are another image"},
+        {"image *", "script", VALUE_STRING, NULL, 0, 0, NULL, "a file of the provider's directory: nothing is run, but another one is another image",
+                .file = true},
         {NULL, NULL, 0, NULL, 0, 0, NULL, NULL},
 };
 
@@ -549,7 +554,7 @@ static int make(struct provider *p, const struct machine_spec *spec, struct err 
 		return 0;
 	if (m)
 		machine_remove(p, m);
-	m = machine_new(p, spec->node_id, spec->incarnation, spec->cpus, spec->memory_bytes, spec->image ? spec->image : "fake");
+	m = machine_new(p, spec->node_id, spec->incarnation, spec->cpus, spec->memory_bytes, spec->image ? spec->image : DEFAULT_IMAGE);
 	m->running = true;
 	m->created = now_ms();
 	if (happens(p, p->set.vanish_rate, WHAT_VANISHES, spec->node_id, spec->incarnation))
@@ -674,6 +679,7 @@ const struct provider_ops provider_fake = {
         .api = PROVIDER_API,
         .type = "fake",
         .help = "simulated machines with settable delays, failures and lies",
+        .default_image = DEFAULT_IMAGE,
         .keys = fake_keys,
         .open = fake_open,
         .reload = fake_reload,

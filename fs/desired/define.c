@@ -1,10 +1,13 @@
 /* provider.ini, node.ini and role.ini, each by itself; then what they say of one another. */
+#include "fs/base/io.h"
 #include "fs/base/mem.h"
 #include "fs/desired/internal.h"
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *text_of(const struct doc *doc, const char *section, const char *key)
 {
@@ -40,6 +43,42 @@ static bool is_first_heading(const struct doc *doc, size_t i)
 
 /* ---- providers ---- */
 
+/* A script counts by its bytes. What is larger, such as a disk image, by its size and time, for reading it at every look would take seconds; and a
+ * directory by its name alone. false: there is nothing that could be read. */
+static bool file_digest(const char *path, struct hash *ret)
+{
+	struct stat st;
+	_cleanup_buf_ struct buf b = {0};
+	if (stat(path, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return false;
+	if (S_ISDIR(st.st_mode))
+		buf_adds(&b, "directory");
+	else if (st.st_size > DOCUMENT_MAX)
+		buf_addf(&b, "%lld %lld.%09ld", (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	else if (file_read(AT_FDCWD, path, DOCUMENT_MAX, &b, NULL) < 0)
+		return false;
+	hash_bytes(buf_str(&b), b.len, ret);
+	return true;
+}
+
+static void digest_files(const struct tree *t, struct def_provider *def, const struct key_row *rows)
+{
+	_cleanup_free_ char *dir = t->repo ? xasprintf("%s/%s/%s", t->repo, doc_places[DOC_PROVIDER].dir, def->name) : NULL;
+	for (size_t i = 0; dir && i < def->settings.n; i++) {
+		const struct setting *s = &def->settings.items[i];
+		const struct key_row *row = key_find(rows, s->section, s->key, NULL);
+		if (!row || !row->file)
+			continue;
+		_cleanup_free_ char *path = s->value[0] == '/' ? xstrdup(s->value) : path_join(dir, s->value);
+		struct hash hash;
+		char hex[HASH_HEX];
+		if (!file_digest(path, &hash))
+			continue;
+		hash_hex(&hash, hex);
+		settings_add(&def->files, s->section, s->key, hex, s->line);
+	}
+}
+
 void define_provider(struct parse *p, struct doc *doc)
 {
 	struct def_provider *def = doc->def;
@@ -51,9 +90,10 @@ void define_provider(struct parse *p, struct doc *doc)
 	const struct key_row *tables[] = {provider_keys, type ? type->keys : NULL, NULL};
 	if (!doc->td->text)
 		return;
-	if (type)
+	if (type) {
 		check_form(p, doc, tables);
-	else {
+		digest_files(p->t, def, type->keys);
+	} else {
 		const char *names[32];
 		size_t n = 0;
 		for (; n < p->schema->n_providers && n < 32; n++)

@@ -131,6 +131,7 @@ static void free_provider(struct def_provider *p)
 	free(p->type);
 	free(p->image);
 	settings_release(&p->settings);
+	settings_release(&p->files);
 	free(p);
 }
 

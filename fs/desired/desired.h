@@ -98,6 +98,7 @@ struct def_provider {
 	int64_t max_parallel, timeout_ms;
 	bool apply_manual;
 	struct settings settings; /* all of provider.ini */
+	struct settings files;    /* of keys that name a file: the digest of what lay there, where something did */
 };
 struct def_node {
 	char *name;
@@ -210,8 +211,8 @@ struct tree_options {
 	const char *const *busy; /* documents that have a writer, NULL-terminated; may be NULL */
 };
 /* Reads all documents and hashes all role contents. Remembers (inode, size, times) -> hash of files between calls in cache, which the caller keeps
- * (one thread at a time), and takes for busy what somebody is writing at the moment; NULL reads everything as it lies there. A document that cannot be read is a problem of desired_parse, not an error here; only a repo that
- * is not there at all is one. */
+ * (one thread at a time), and takes for busy what somebody is writing at the moment; NULL reads everything as it lies there. A document that cannot
+ * be read is a problem of desired_parse, not an error here; only a repo that is not there at all is one. */
 struct hash_cache;
 struct hash_cache *hash_cache_new(void);
 void hash_cache_free(struct hash_cache *c);
@@ -227,8 +228,8 @@ int desired_parse(const struct tree *t, const struct desired_schema *schema, str
  * by which tree_read_kept finds them. -EAGAIN: something changed since the tree was read; read again. */
 int desired_keep(const struct tree *t, const char *repo, const struct desired *d, const struct def_deployment *dep, struct content_store *c,
         char **ret_manifest, struct err **err);
-/* What differs between two manifests: "deployments/d/deployment.ini 5f1c02aa, roles/app 77aa11bb, nodes/n1/node.ini gone". A document or content stands
- * there with the first digits of its hash (of a document: its SHA-256). before NULL: all of it. A long list is cut, and says so. */
+/* What differs between two manifests: "deployments/d/deployment.ini 5f1c02aa, roles/app 77aa11bb, nodes/n1/node.ini gone". A document or content
+ * stands there with the first digits of its hash (of a document: its SHA-256). before NULL: all of it. A long list is cut, and says so. */
 void manifest_changes(const char *before, const char *now, struct buf *out);
 
 /* The manifest of a gated deployment: own (of what lies in the repo) with roles and inherited documents as in passed. -EINVAL: damaged. */

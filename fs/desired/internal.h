@@ -39,7 +39,8 @@ struct tree_trouble { /* a directory that cannot be read */
 };
 struct tree {
 	bool passing;
-	bool kept; /* from the store: holds one deployment's closure and nothing else */
+	bool kept;  /* from the store: holds one deployment's closure and nothing else */
+	char *repo; /* where it was read; NULL when kept */
 	char *commit;
 	struct tree_doc *docs; /* sorted by kind, name */
 	size_t n_docs, cap_docs;
@@ -69,7 +70,8 @@ struct content_list {
 	struct content_entry *entries; /* sorted by path */
 	size_t n, cap;
 };
-/* Lists and hashes what counts as content under dir. -EBUSY, with a cache only: somebody is writing it. *ret_path (relative to dir, caller frees) is what the error is about. */
+/* Lists and hashes what counts as content under dir. -EBUSY, with a cache only: somebody is writing it. *ret_path (relative to dir, caller frees) is
+ * what the error is about. */
 int content_scan(const char *dir, struct hash_cache *cache, struct content_list *ret, char **ret_path, struct err **err);
 void content_list_hash(const struct content_list *l, struct hash *ret);
 void content_list_release(struct content_list *l);

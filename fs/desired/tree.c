@@ -320,6 +320,7 @@ int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash
 	if (fd < 0)
 		return err_errno(err, errno, "cannot read the repo '%s'", repo);
 	struct tree *t = xcalloc(1, sizeof *t);
+	t->repo = xstrdup(repo);
 	for (int k = 0; k < DOC_KINDS; k++)
 		read_kind(t, fd, (enum doc_kind)k, opt, cache);
 	for (size_t i = 0; i < t->n_docs; i++)
@@ -352,5 +353,6 @@ void tree_free(struct tree *t)
 	free(t->contents);
 	free(t->troubles);
 	free(t->commit);
+	free(t->repo);
 	free(t);
 }

@@ -27,6 +27,13 @@ void queue_node(struct engine *e, struct node *n)
 		queue_node_role(e, n->roles[i]);
 }
 
+void queue_provider_nodes(struct engine *e, const struct provider_object *p)
+{
+	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
+		if (n->provider == p)
+			queue_node(e, n);
+}
+
 void queue_deployment(struct engine *e, struct deployment *d)
 {
 	for (size_t i = 0; i < d->n_nodes; i++)

@@ -26,13 +26,6 @@ struct image *provider_image(struct provider_object *p, const char *name)
 	return i;
 }
 
-static void queue_provider_nodes(struct engine *e, const struct provider_object *p)
-{
-	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == p)
-			queue_node(e, n);
-}
-
 static void image_retry(struct engine *e, int64_t provider)
 {
 	engine_wrlock(e);
@@ -66,7 +59,10 @@ static void prepare_done(struct provider_call *call, int rc, const struct err *e
 	str_replace(&pr->image->progress, NULL);
 	str_replace(&pr->image->error, rc < 0 ? err_msg(err) : NULL);
 	pr->image->phase = rc < 0 ? IMAGE_FAILED : IMAGE_READY;
-	if (rc < 0) {
+	if (pr->image->outdated) {
+		pr->image->phase = IMAGE_UNKNOWN;
+		pr->image->attempts = 0;
+	} else if (rc < 0) {
 		pr->image->attempts++;
 		tell_waiting(e, pr->p, err_msg(err));
 		if (pr->image->attempts < PREPARE_ATTEMPTS && rc != -EINVAL && rc != -EPERM) {
@@ -148,6 +144,7 @@ bool node_image_ready(struct engine *e, struct node *n)
 	pr->wanted = i->prepared_for = wanted_nodes(e, p);
 	pr->call = (struct provider_call){.done = prepare_done, .progress = prepare_progress, .data = pr};
 	i->phase = IMAGE_PREPARING;
+	i->outdated = false;
 	effect_add(e, prepare_start, pr);
 	return false;
 }

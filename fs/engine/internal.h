@@ -43,6 +43,7 @@ struct image {
 	int64_t retry_at;
 	int64_t attempts;
 	int64_t prepared_for; /* how many nodes the provider was asked to have room for */
+	bool outdated;        /* described anew while it is being prepared */
 	struct image *next;
 };
 
@@ -63,6 +64,7 @@ struct node_op {
 	uv_timer_t deadline;
 	bool has_deadline, timed_out, cancelled, abandoned;
 	bool adopt;
+	char made_from[HASH_HEX], *recipe; /* of a creation: as described when it began */
 };
 
 /* A run at a runner (or in the fake provider). Keeps everything that it needs alive. */
@@ -278,6 +280,7 @@ json_t *node_role_params(const struct node_role *nr, bool with_origin); /* of a 
 void queue_node_role(struct engine *e, struct node_role *nr);
 void queue_node(struct engine *e, struct node *n); /* its next step, and all its node roles */
 void queue_deployment(struct engine *e, struct deployment *d);
+void queue_provider_nodes(struct engine *e, const struct provider_object *p);
 void count_node_role(struct engine *e, struct node_role *nr); /* brings the counters up to date */
 void uncount_node_role(struct node_role *nr);
 void anneal(struct engine *e);                        /* what is queued. Lock held */
@@ -318,8 +321,16 @@ struct image *provider_image(struct provider_object *p, const char *name); /* NU
 bool node_image_ready(struct engine *e, struct node *n);
 void images_free(struct provider_object *p);
 
+/* recipe.c */
+const char *node_image_name(const struct node *n); /* with the provider's default; NULL: nothing is made */
+char *node_recipe(const struct node *n);           /* of its image as described now; NULL: the provider makes none, or is not known. Caller frees */
+/* What differs ("packages + jq, suite bookworm -> trixie"), appended to out (may be NULL); false: nothing that is known. NULL: not known. */
+bool recipe_diff(const char *was, const char *now, struct buf *out);
+char *recipe_complete(const char *was, const char *now); /* with what of it was not known as it is now. Caller frees */
+
 /* spec.c */
 void node_spec(const struct node *n, char hex[HASH_HEX]);
+void node_spec_refresh(struct engine *e, struct node *n); /* what it should be made from today, and whether it was. Lock held */
 const char *node_image(const struct node *n);
 bool node_needs_rebuild(const struct node *n);
 bool node_step_approved(const struct node *n);

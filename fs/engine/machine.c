@@ -78,6 +78,7 @@ static void op_free(struct node_op *op)
 {
 	for (size_t i = 0; i < op->n_strings; i++)
 		free(op->strings[i]);
+	free(op->recipe);
 	settings_release(&op->settings);
 	free(op);
 }
@@ -270,10 +271,9 @@ static void create_done(struct provider_call *call, int rc, const struct err *er
 				step_failed(e, n, "create", rc < 0 ? op_why(op, err) : "the provider returned no machine", for_good);
 		} else {
 			store_del_intent(engine_batch(e), op->intent);
-			char spec[HASH_HEX];
 			machine_take(n, machines);
-			node_spec(n, spec);
-			str_replace(&n->row.spec, spec);
+			str_replace(&n->row.spec, op->made_from);
+			str_replace(&n->row.recipe, op->recipe);
 			n->row.created = now_ms();
 			n->row.attempts = 0;
 			str_replace(&n->row.error, NULL);
@@ -328,6 +328,8 @@ static void create_start(struct engine *e, struct node *n)
 	        .memory_bytes = n->group ? n->group->memory_bytes : 0,
 	        .node = &op->settings,
 	};
+	node_spec(n, op->made_from);
+	op->recipe = node_recipe(n);
 	op->call.done = create_done;
 	op->call.progress = on_progress;
 	mark_node(e, n);
@@ -428,8 +430,8 @@ static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
 
 static void node_reset(struct engine *e, struct node *n)
 {
-	char **gone[] = {&n->row.machine, &n->row.address, &n->row.host_key, &n->row.image, &n->row.spec, &n->row.facts, &n->row.error, &n->row.user,
-	        &n->row.key, NULL};
+	char **gone[] = {&n->row.machine, &n->row.address, &n->row.host_key, &n->row.image, &n->row.spec, &n->row.recipe, &n->row.facts,
+	        &n->row.error, &n->row.user, &n->row.key, NULL};
 	for (size_t i = 0; gone[i]; i++)
 		str_replace(gone[i], NULL);
 	n->row.attempts = 0;
@@ -629,11 +631,8 @@ void node_step(struct engine *e, struct node *n)
 {
 	struct deployment *d = n->deployment;
 	bool leaving = !n->wanted || (d && d->row.destroying) || n->row.wish_forget;
-	char spec[HASH_HEX];
 
-	node_spec(n, spec);
-	if (!n->spec_now || strcmp(n->spec_now, spec))
-		str_replace(&n->spec_now, spec);
+	node_spec_refresh(e, n);
 	n->unapproved = d && (!n->wanted || n->row.phase == NODE_PLANNED || node_needs_rebuild(n)) && !node_step_approved(n);
 	if (n->unapproved && leaving && d->row.destroying)
 		n->unapproved = false;

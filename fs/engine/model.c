@@ -174,6 +174,8 @@ static void node_free(struct node *n)
 	row_node_release(&n->row);
 	free(n->progress);
 	free(n->spec_now);
+	free(n->recipe_now);
+	free(n->target_now);
 	free(n->roles);
 	free(n);
 }
@@ -333,6 +335,7 @@ void model_release(struct model *m)
 		desired_unref(p->def_owner);
 		def_source_release(&p->src);
 		settings_release(&p->opened_with);
+		settings_release(&p->opened_files);
 		free(p->name);
 		free(p->error);
 		free(p->problem);

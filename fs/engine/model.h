@@ -96,6 +96,9 @@ struct node {
 	struct node_role *running; /* one run at a time per node */
 	bool checking;             /* or one check */
 	char *spec_now;            /* hex: what it would be created from today */
+	char *recipe_now;          /* how that image would be made today, as row.recipe; NULL: not known */
+	char *target_now;          /* hex of both: what an approval is good for */
+	bool recipe_changed;       /* its image was made in another way */
 	/* The engine's own. */
 	struct node_op *op; /* the provider call or contact under way */
 	bool queued, dirty;
@@ -158,8 +161,8 @@ struct provider_object {
 	int64_t *waiting;     /* ids of nodes and node roles that wait for a free slot, in order */
 	size_t n_waiting, cap_waiting;
 	bool opening, listed, listing;
-	bool awaits_type; /* another type is described, and machines of this one are still there */
-	struct settings opened_with;
+	bool awaits_type;                          /* another type is described, and machines of this one are still there */
+	struct settings opened_with, opened_files; /* as def->settings, def->files */
 	UT_hash_handle hh_name, hh_id;
 };
 struct role_object {

@@ -53,12 +53,13 @@ static void plan_node(struct plan *p, const struct deployment *d, const struct n
 	if (n->row.phase == NODE_PLANNED || n->row.phase == NODE_CREATING) {
 		l = line_add(p, PLAN_CREATE, n, NULL);
 		l->detail = machine_text(n);
-		l->target = xstrdup(n->spec_now ? n->spec_now : "");
+		l->target = xstrdup(n->target_now ? n->target_now : "");
 		l->approved = !n->unapproved;
 		p->n_create++;
 	} else if (node_needs_rebuild(n)) {
 		l = line_add(p, PLAN_REBUILD, n, NULL);
 		const char *image = node_image(n);
+		_cleanup_buf_ struct buf changed = {0};
 		l->confirm = true;
 		if (n->gone)
 			l->detail = xstrdup("gone: its provider no longer lists it");
@@ -66,9 +67,11 @@ static void plan_node(struct plan *p, const struct deployment *d, const struct n
 			l->detail = xstrdup("rebuild was told: its disk is lost");
 		else if (n->row.image && image && strcmp(n->row.image, image))
 			l->detail = xasprintf("image %s -> %s: its disk is lost", n->row.image, image);
+		else if (recipe_diff(n->row.recipe, n->recipe_now, &changed))
+			l->detail = xasprintf("image %s: %s: its disk is lost", node_image_name(n), buf_str(&changed));
 		else
 			l->detail = xstrdup("its description changed: its disk is lost");
-		l->target = xstrdup(n->spec_now ? n->spec_now : "");
+		l->target = xstrdup(n->target_now ? n->target_now : "");
 		l->approved = node_step_approved(n);
 		p->n_rebuild++;
 	}

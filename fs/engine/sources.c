@@ -19,7 +19,7 @@ static bool settings_same(const struct settings *a, const struct settings *b)
 
 struct provider_open {
 	struct provider_object *p;
-	struct settings settings;
+	struct settings settings, files;
 	const struct provider_ops *ops;
 	struct provider *instance;
 	bool has_machines;
@@ -69,6 +69,11 @@ void instance_hosts_free(struct engine *e)
 	}
 }
 
+static bool is_opened_with(const struct settings *settings, const struct settings *files, const struct def_provider *def)
+{
+	return settings_same(settings, &def->settings) && settings_same(files, &def->files);
+}
+
 static void provider_open_effect(struct engine *e, void *arg)
 {
 	struct provider_open *o = arg;
@@ -77,27 +82,33 @@ static void provider_open_effect(struct engine *e, void *arg)
 
 	engine_wrlock(e);
 	struct provider_object *p = o->p;
+	bool outdated = p->def && !is_opened_with(&o->settings, &o->files, p->def);
 	p->opening = false;
 	str_replace(&p->error, rc < 0 ? err_msg(err) : NULL);
 	if (rc == 0) {
 		p->instance = o->instance;
 		settings_release(&p->opened_with);
+		settings_release(&p->opened_files);
 		p->opened_with = o->settings;
-		o->settings = (struct settings){0};
+		p->opened_files = o->files;
+		o->settings = o->files = (struct settings){0};
 		for (struct image *i = p->images; i; i = i->next)
-			if (i->phase != IMAGE_PREPARING) {
+			if (i->phase == IMAGE_PREPARING) {
+				i->outdated = true;
+			} else {
 				i->phase = IMAGE_UNKNOWN; /* its description may have changed; asking again is cheap */
 				i->attempts = 0;
 			}
 	} else {
 		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", p->name, err_msg(err));
 	}
-	for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next)
-		if (n->provider == p)
-			queue_node(e, n);
+	queue_provider_nodes(e, p);
+	if (outdated) /* described anew meanwhile */
+		provider_refresh(e, p);
 	e->changed = true;
 	engine_wrunlock(e);
 	settings_release(&o->settings);
+	settings_release(&o->files);
 	if (rc == 0)
 		providers_list(e, p);
 	free(o);
@@ -143,6 +154,7 @@ static void retire(struct engine *e, struct provider_object *p)
 	p->listed = false;
 	str_replace(&p->capacity, NULL);
 	settings_release(&p->opened_with);
+	settings_release(&p->opened_files);
 }
 
 bool provider_may_become(struct engine *e, struct provider_object *p, const char *type)
@@ -169,7 +181,9 @@ void provider_refresh(struct engine *e, struct provider_object *p)
 	if (!p->def || p->opening)
 		return;
 	p->ops = provider_find(p->def->type);
-	if (!p->ops || e->looks_only || (p->instance && settings_same(&p->opened_with, &p->def->settings)))
+	if (!p->ops || e->looks_only)
+		return;
+	if (p->instance && is_opened_with(&p->opened_with, &p->opened_files, p->def))
 		return;
 	struct provider_open *o = xcalloc(1, sizeof *o);
 	o->p = p;
@@ -177,7 +191,9 @@ void provider_refresh(struct engine *e, struct provider_object *p)
 	o->instance = p->instance;
 	o->has_machines = provider_machines(e, p);
 	settings_copy(&o->settings, &p->def->settings);
+	settings_copy(&o->files, &p->def->files);
 	p->opening = true;
+	queue_provider_nodes(e, p); /* what they would be made from may be another */
 	effect_add(e, provider_open_effect, o);
 }
 

@@ -24,18 +24,58 @@ void node_spec(const struct node *n, char hex[HASH_HEX])
 	hash_hex(&hash, hex);
 }
 
+/* What a step of it is approved for: an approval is good for this, and for nothing that is described later. */
+static void node_target_now(struct node *n)
+{
+	struct hasher *h = hasher_new();
+	struct hash hash;
+	char hex[HASH_HEX];
+	hasher_add_str(h, n->spec_now);
+	hasher_add_str(h, n->recipe_now);
+	hasher_end(h, &hash);
+	hasher_free(h);
+	hash_hex(&hash, hex);
+	str_replace(&n->target_now, n->recipe_now ? hex : n->spec_now);
+}
+
+static bool differ(const char *a, const char *b)
+{
+	return a != b && (!a || !b || strcmp(a, b) != 0);
+}
+
+void node_spec_refresh(struct engine *e, struct node *n)
+{
+	char spec[HASH_HEX];
+	_cleanup_free_ char *recipe = node_recipe(n);
+	node_spec(n, spec);
+	if (!n->target_now || differ(n->spec_now, spec) || differ(n->recipe_now, recipe)) {
+		str_replace(&n->spec_now, spec);
+		str_replace(&n->recipe_now, recipe);
+		node_target_now(n);
+	}
+	n->recipe_changed = recipe_diff(n->row.recipe, recipe, NULL);
+	if (!n->row.spec || n->recipe_changed || !recipe || !differ(n->row.recipe, recipe))
+		return;
+	/* Made before anybody wrote down how, or when it could not be told: as it is made now, as far as is known. */
+	_cleanup_free_ char *known = recipe_complete(n->row.recipe, recipe);
+	if (differ(n->row.recipe, known)) {
+		str_replace(&n->row.recipe, known);
+		mark_node(e, n);
+	}
+}
+
 bool node_needs_rebuild(const struct node *n)
 {
 	if (!n->wanted || n->row.phase == NODE_PLANNED || n->row.phase == NODE_RELEASING || n->rebuilding)
 		return false;
 	if (n->row.wish_rebuild)
 		return true;
-	return n->row.spec && n->spec_now && strcmp(n->row.spec, n->spec_now) != 0;
+	return n->row.spec && n->spec_now && (strcmp(n->row.spec, n->spec_now) != 0 || n->recipe_changed);
 }
 
 static bool approved_is(const struct node *n, const char *what)
 {
-	_cleanup_free_ char *full = xasprintf("%s:%s", what, n->spec_now ? n->spec_now : "");
+	_cleanup_free_ char *full = xasprintf("%s:%s", what, n->target_now ? n->target_now : "");
 	return n->row.approved && !strcmp(n->row.approved, full);
 }
 

@@ -118,7 +118,7 @@ static void approve_line(struct verb_call *c, const struct plan_line *l)
 	} else if (n) {
 		_cleanup_free_ char *what =
 		        l->op == PLAN_RELEASE ? xstrdup("release")
-		                              : xasprintf("%s:%s", l->op == PLAN_REBUILD ? "rebuild" : "create", n->spec_now ? n->spec_now : "");
+		                              : xasprintf("%s:%s", l->op == PLAN_REBUILD ? "rebuild" : "create", n->target_now ? n->target_now : "");
 		str_replace(&n->row.approved, what);
 		if (l->op == PLAN_RELEASE)
 			n->row.wish_release = true;

@@ -120,6 +120,7 @@ void store_put_node(struct store_batch *b, const struct row_node *r)
 	number(b, r->wish_forget);
 	text(b, r->approved);
 	number(b, r->created);
+	text(b, r->recipe);
 }
 
 void store_del_node(struct store_batch *b, int64_t id)

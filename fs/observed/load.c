@@ -62,6 +62,7 @@ static void node_row(struct store_contents *c, sqlite3_stmt *st)
 	        .wish_forget = number(st, 25),
 	        .approved = text(st, 26),
 	        .created = number(st, 27),
+	        .recipe = text(st, 28),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
@@ -234,7 +235,7 @@ void row_deployment_release(struct row_deployment *r)
 void row_node_release(struct row_node *r)
 {
 	char *all[] = {r->name, r->deployment, r->group, r->provider, r->machine, r->address, r->user, r->key, r->host_key, r->image, r->spec,
-	        r->facts, r->error, r->held, r->held_by, r->approved};
+	        r->recipe, r->facts, r->error, r->held, r->held_by, r->approved};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		free(all[i]);
 }

@@ -45,6 +45,7 @@ struct row_node {
 	bool wish_rebuild, wish_release, wish_forget; /* said by a person, confirmed when approved */
 	char *approved;                               /* what was approved: "create:SPEC", "rebuild:SPEC", "release"; NULL */
 	int64_t created;                              /* when this incarnation was created */
+	char *recipe; /* JSON: how its image was made, as fs/engine/recipe.c has it; NULL: not known. A different one is a rebuild */
 };
 struct row_node_role {
 	int64_t id, node_id;

@@ -25,8 +25,8 @@ static const struct key_row keys[] = {
         {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian's suite to build the image from; the mirror is this host's own"},
         {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "packages to install beyond what a node needs itself"},
         {"image *", "script", VALUE_STRING, NULL, 0, 0, NULL,
-                "program to run in the new tree at the end of its making; relative to the provider's directory"},
-        {"image *", "source", VALUE_STRING, NULL, 0, 0, NULL, "directory or tar to use as root tree instead of building one"},
+                "program to run in the new tree at the end of its making; relative to the provider's directory", .file = true},
+        {"image *", "source", VALUE_STRING, NULL, 0, 0, NULL, "directory or tar to use as root tree instead of building one", .file = true},
         {0},
 };
 
@@ -278,6 +278,7 @@ const struct provider_ops provider_container = {
         .api = PROVIDER_API,
         .type = "container",
         .help = "system containers on this machine, made from a cached root tree; the default",
+        .default_image = DEFAULT_IMAGE,
         .keys = keys,
         .open = container_open,
         .reload = container_reload,
