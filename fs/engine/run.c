@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define BACKOFF_MAX_MS (5 * 60 * 1000)
+#define SIMULATION_ENDED "interrupted: the daemon that simulated it ended"
 
 char *run_dir(const struct engine *e, int64_t number)
 {
@@ -225,8 +226,15 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 			nr->row.outcome_unknown = done->result == RUN_INTERRUPTED && nr->def && nr->def->once;
 		}
 	}
-	if (s) {
-		s->result = never || lost ? -1 : (int)done->result;
+	if (s && never) { /* as if it had not been */
+		free(s->why);
+		free(s->digest);
+		size_t after = (size_t)(&nr->runs[nr->n_runs] - (s + 1));
+		memmove(s, s + 1, after * sizeof *s);
+		nr->n_runs--;
+		store_del_run(engine_batch(e), nr->row.last_run);
+	} else if (s) {
+		s->result = lost ? -1 : (int)done->result;
 		s->exit_status = done->exit_status;
 		s->took_ms = done->took_ms;
 		str_replace(&s->why, done->why);
@@ -252,7 +260,7 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 
 void run_lost(struct engine *e, struct node_role *nr)
 {
-	finished(e, nr, &(struct run_done){.result = RUN_INTERRUPTED, .exit_status = -1, .why = "interrupted: the daemon that simulated it ended"});
+	finished(e, nr, &(struct run_done){.result = RUN_INTERRUPTED, .exit_status = -1, .why = SIMULATION_ENDED});
 }
 
 static void run_ended(struct run *r, const struct run_done *done)
@@ -512,6 +520,17 @@ void run_check(struct engine *e, struct node_role **nrs, size_t n)
 	effect_add(e, start_effect, s);
 }
 
+/* A simulated run ended with the process that simulated it: it is history, and another one follows. */
+static void run_cut_short(struct engine *e, struct node_role *nr)
+{
+	struct run_summary *s = summary_of(nr, nr->row.last_run);
+	if (!s)
+		return;
+	s->result = RUN_INTERRUPTED;
+	str_replace(&s->why, SIMULATION_ENDED);
+	run_record(e, nr, s);
+}
+
 void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
 {
 	struct start *s = xcalloc(1, sizeof *s);
@@ -524,7 +543,8 @@ void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
 		struct node_role *nr = nrs[i];
 		nr->retry_at = 0;
 		nr->unattended = false;
-		/* A simulated run ended with the process that simulated it. */
+		if (attach && s->provider)
+			run_cut_short(e, nr);
 		if (!attach || s->provider)
 			run_number(e, nr);
 		s->runs[i] = nr->run = run_new(e, nr, nr->row.last_run, attach);
