@@ -3,6 +3,7 @@
 #include "fs/base/io.h"
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
+#include "fs/base/private.h"
 #include "fs/base/str.h"
 #include "fs/engine/engine.h"
 #include "fs/look.h"
@@ -26,7 +27,7 @@
 enum { EXIT_TROUBLE = 1, EXIT_USAGE = 2 };
 
 struct options {
-	char *state, *cache, *only;
+	char *state, *cache, *only, *secrets;
 	int foreground, help, version, check, plan, json;
 	struct strlist names;   /* REPO MOUNTPOINT */
 	struct fuse_args mount; /* what is left for the mount */
@@ -45,6 +46,7 @@ static const char usage[] =
         "  -o state=DIR         database, run logs, host keys; default /var/lib/rebarfs/NAME, or $XDG_STATE_HOME/rebarfs/NAME without root\n"
         "  -o cache=DIR         images; default /var/cache/rebarfs, or $XDG_CACHE_HOME/rebarfs\n"
         "  -o only=NAME:NAME    the deployments this mount answers for; default all\n"
+        "  -o secrets=CMD|DIR   'pass show %s' prints what secret:NAME stands for, or DIR holds files NAME of mode 0600; default STATE/secrets\n"
         "  -o ro,nosuid,...     as for any mount; works in fstab as REPO MOUNTPOINT fuse.rebarfs OPTIONS\n"
         "\n"
         "--check and --plan exit with 0: nothing, 1: something, 2: could not look; both go without a mount.\n"
@@ -88,6 +90,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 	        {"state=%s", offsetof(struct options, state), 0},
 	        {"cache=%s", offsetof(struct options, cache), 0},
 	        {"only=%s", offsetof(struct options, only), 0},
+	        {"secrets=%s", offsetof(struct options, secrets), 0},
 	        {"-f", offsetof(struct options, foreground), 1},
 	        {"--foreground", offsetof(struct options, foreground), 1},
 	        {"-h", offsetof(struct options, help), 1},
@@ -111,6 +114,7 @@ static void release_options(struct options *o)
 	free(o->state);
 	free(o->cache);
 	free(o->only);
+	free(o->secrets);
 	strlist_release(&o->names);
 	fuse_opt_free_args(&o->mount);
 }
@@ -450,6 +454,7 @@ static int open_all(struct daemon *d, struct err **err)
 	        .mountpoint = p->mountpoint,
 	        .state_dir = p->state,
 	        .cache_dir = p->cache,
+	        .secrets = d->options->secrets,
 	        .only = d->only.n ? (const char *const *)d->only.items : NULL,
 	};
 	rc = engine_open(&eo, &d->engine, err);
@@ -580,6 +585,7 @@ static int mount_repo(struct options *o)
 int main(int argc, char **argv)
 {
 	struct options o = {0};
+	private_json();
 	int rc = EXIT_USAGE;
 	/* What our parent left open is nobody's business below us: a container would keep a shell's pipe open for as long as it lives. */
 	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);

@@ -57,6 +57,8 @@ static void head_line(struct collect *c, char *line)
 		snprintf(c->state, sizeof c->state, "%s", value);
 	else if (IS("reason"))
 		snprintf(c->reason, sizeof c->reason, "%s", value);
+	else if (IS("private"))
+		c->is_private = true;
 	else if (IS("exit"))
 		c->exit_status = atoi(value);
 	else if (IS("took"))

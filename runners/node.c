@@ -29,6 +29,12 @@
 #define PRUNE                                                                                                                                        \
 	"prune() {\n"                                                                                                                                \
 	"	cd \"$R/runs/$OWNER\" || return\n"                                                                                                         \
+	"	for S in /run/rebar-$OWNER-*.* /dev/shm/rebar-$OWNER-*.* \"$PWD\"/rebar-$OWNER-*.*; do\n"                                                  \
+	"		[ -d \"$S\" ] || continue\n"                                                                                                              \
+	"		n=${S##*-}; kill -0 ${n##*.} 2>/dev/null && continue\n"                                                                                   \
+	"		n=${n%.*} o=; { read -r o < \"$n/private\"; } 2>/dev/null\n"                                                                              \
+	"		[ \"$o\" = \"$S\" ] && { alive \"$n\" || [ ! -f \"$n/seen\" ]; } || rm -rf \"$S\"\n"                                                      \
+	"	done\n"                                                                                                                                    \
 	"	for f in *.in.*; do [ -e \"$f\" ] && ! kill -0 ${f##*.} 2>/dev/null && rm -f \"$f\"; done\n"                                               \
 	"	set -- $(ls | grep -x '[0-9][0-9]*' | sort -n)\n"                                                                                          \
 	"	while [ $# -gt 20 ]; do\n"                                                                                                                 \
@@ -38,36 +44,52 @@
 	"	cd $R/content 2>/dev/null && ls -t | tail -n +21 | while read -r f; do rm -rf \"$f\"; done\n"                                              \
 	"}\n"
 
-/* The supervisor arrives whole before the run's directory is made: a connection that breaks in the middle starts nothing. */
-const char node_start[] = COMMON
-        "HASH=$4 SIZE=$5 ATTACH=$6 OFFSET=$7; C=$R/content/$HASH\n"
-        "ours\n"
-        "if [ ! -d \"$D\" ]; then\n"
-        "	[ $ATTACH = 0 ] || { echo absent; exit 0; }\n"
-        "	[ -d \"$C\" ] || { echo content; exit 0; }\n"
-        "	mkdir -p \"$R/runs/$OWNER\" || exit 1\n"
-        "	T=$D.in.$$\n"
-        "	cat > \"$T\" && [ $(wc -c < \"$T\") -eq $SIZE ] || { rm -f \"$T\"; exit 1; }\n"
-        "	touch \"$C\"\n"
-        "	if mkdir \"$D\" 2>/dev/null; then\n"
-        "		mkdir \"$D/outputs\" && mv \"$T\" \"$D/run\" && mkfifo \"$D/alive\" && : > \"$D/log\" || { rm -rf \"$T\" \"$D\"; exit 1; }\n"
-        "		exec 9<> \"$D/alive\"\n"
-        "		setsid /bin/sh \"$D/run\" $OWNER $MOUNTS $NUMBER < /dev/null >> \"$D/log\" 2>&1 &\n"
-        "		echo started 0\n"
-        "	else\n"
-        "		rm -f \"$T\"; [ -d \"$D\" ] || { mkdir \"$D\"; exit 1; }\n"
-        "		echo found $(age)\n"
-        "	fi\n"
-        "else\n"
-        "	echo found $(age)\n"
-        "fi\n"
-        "[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
-        /* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
-        "exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
-        "tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
-        "read -r x <&7\n"
-        "kill $t 2>/dev/null\n"
-        "exit 0\n";
+/* The supervisor arrives whole before the run's directory is made: a connection that breaks in the middle starts nothing. What holds secrets lies in
+ * memory, if the node has such a file system; 'private' in the run's directory says where. */
+const char node_start[] =
+        COMMON "HASH=$4 SIZE=$5 ATTACH=$6 OFFSET=$7 SECRET=${8:-}; C=$R/content/$HASH\n"
+               "in_memory() { while read -r x m t x; do [ \"$m $t\" = \"$1 tmpfs\" ] && return 0; done < /proc/mounts; return 1; }\n"
+               "private() {\n"
+               "	for S in /run /dev/shm \"$R/runs/$OWNER\"; do\n"
+               "		[ $S = \"$R/runs/$OWNER\" ] || in_memory $S || continue\n"
+               "		S=$S/rebar-$OWNER-$NUMBER.$$; rm -rf \"$S\"; mkdir \"$S\" && return 0\n"
+               "	done\n"
+               "	return 1\n"
+               "}\n"
+               "unpack() {\n"
+               "	[ -n \"$S\" ] || { mv \"$T\" \"$D/run\"; return; }\n"
+               "	set -- $SECRET\n"
+               "	echo \"$S\" > \"$D/private\" && head -c $1 \"$T\" > \"$D/run\" && tail -c +$(($1 + 1)) \"$T\" | head -c $2 > \"$S/env\" &&\n"
+               "		tail -c +$(($1 + $2 + 1)) \"$T\" > \"$S/inputs.json\" && rm -f \"$T\" && ln -s \"$S/log\" \"$D/log\"\n"
+               "}\n"
+               "ours\n"
+               "if [ ! -d \"$D\" ]; then\n"
+               "	[ $ATTACH = 0 ] || { echo absent; exit 0; }\n"
+               "	[ -d \"$C\" ] || { echo content; exit 0; }\n"
+               "	mkdir -p \"$R/runs/$OWNER\" || exit 1\n"
+               "	T=$D.in.$$ S=\n"
+               "	if [ -n \"$SECRET\" ]; then private && T=$S/in || exit 1; fi\n"
+               "	cat > \"$T\" && [ $(wc -c < \"$T\") -eq $SIZE ] || { rm -rf \"$T\" $S; exit 1; }\n"
+               "	touch \"$C\"\n"
+               "	if mkdir \"$D\" 2>/dev/null; then\n"
+               "		mkdir \"$D/outputs\" && unpack && mkfifo \"$D/alive\" && : > \"$D/log\" || { rm -rf \"$T\" $S \"$D\"; exit 1; }\n"
+               "		exec 9<> \"$D/alive\"\n"
+               "		setsid /bin/sh \"$D/run\" $OWNER $MOUNTS $NUMBER < /dev/null >> \"$D/log\" 2>&1 &\n"
+               "		echo started 0\n"
+               "	else\n"
+               "		rm -rf \"$T\" $S; [ -d \"$D\" ] || { mkdir \"$D\"; exit 1; }\n"
+               "		echo found $(age)\n"
+               "	fi\n"
+               "else\n"
+               "	echo found $(age)\n"
+               "fi\n"
+               "[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
+               /* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
+               "exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
+               "tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
+               "read -r x <&7\n"
+               "kill $t 2>/dev/null\n"
+               "exit 0\n";
 
 const char node_ship[] = COMMON "HASH=$4; C=$R/content/$HASH T=$R/content/$HASH.tmp.$NUMBER\n"
                                 "ours\n"
@@ -124,6 +146,7 @@ const char node_collect[] =
                "else state=gone; fi\n"
                "echo state $state; echo age $(age)\n"
                "[ -f \"$D/reason\" ] && echo reason $(cat \"$D/reason\")\n"
+               "[ -f \"$D/private\" ] && echo private\n"
                "case $state in absent | running | starting) echo; exit 0;; esac\n"
                "[ -f \"$D/status\" ] && { read -r x y < \"$D/status\"; echo exit $x; echo took $y; }\n"
                "f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
@@ -146,6 +169,12 @@ const char node_collect[] =
                "[ $# -gt 0 ] && cat \"$@\"\n"
                "[ $state = done ] && : > \"$D/seen\"\n"
                "exit 0\n";
+
+const char node_clean[] =
+        COMMON "ours\n"
+               "S=; { read -r S < \"$D/private\"; } 2>/dev/null\n"
+               "case $S in */rebar-$OWNER-$NUMBER.*) rm -rf \"$S\" && rm -f \"$D/log\" \"$D/failed\" \"$D/private\" || exit 1;; esac\n"
+               "echo clean\n";
 
 const char node_supervisor_tools[] = TOOLS PRUNE;
 

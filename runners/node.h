@@ -4,6 +4,7 @@
  *   content/HASH/          a role's content, shipped once
  *   runs/OWNER/NUMBER/     one run: run (the supervisor), pid, begin, inputs.json, log, outputs/, status, alive (a pipe that the supervisor holds
  * open while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in)
+ *   With secrets: private (names a directory in memory, which holds env, inputs.json and the log; nothing of it stays when the run is over)
  */
 #ifndef REBARFS_RUNNERS_NODE_H
 #define REBARFS_RUNNERS_NODE_H
@@ -38,13 +39,16 @@ void node_call_start(struct node_call *c, struct ssh_pool *pool, const struct ta
 void node_call_cancel(struct node_call *c); /* no callback any more */
 
 /* The scripts. Arguments of all: OWNER MOUNTS NUMBER, then: */
-extern const char node_start[]; /* HASH SIZE ATTACH OFFSET; stdin: the supervisor. Prints one word and a newline - "started AGE", "found AGE" (age in
-                                 * 1/100 s), "content" (ship it first), "absent" (ATTACH is 1), "foreign OWNER", "newer MOUNTS" - and after started
-                                 * and found the log from OFFSET on until the run ends */
+extern const char node_start[]; /* HASH SIZE ATTACH OFFSET SECRET; stdin: the supervisor. SECRET, if not empty: "RUN ENV", so many bytes of stdin are
+                                 * the supervisor and the file 'env', the rest is inputs.json. Prints one word and a newline - "started AGE", "found
+                                 * AGE" (age in 1/100 s), "content" (ship it first), "absent" (ATTACH is 1), "foreign OWNER", "newer MOUNTS" - and
+                                 * after started and found the log from OFFSET on until the run ends */
 extern const char node_ship[];  /* HASH; stdin: tar.gz. Prints "shipped" or "foreign..." */
 extern const char node_stop[];  /* REASON. Ends it on the node: SIGTERM, 5 s, SIGKILL. Prints "stopped" or "foreign..." */
 extern const char node_prepare[]; /* makes the run's directory with outputs/. Prints "ready" or "foreign..." */
 extern const char node_collect[]; /* OFFSET (-1: outputs only). For struct collect */
+
+extern const char node_clean[]; /* removes what a run with secrets left. Prints "clean" or "foreign..." */
 
 extern const char node_supervisor_tools[]; /* the functions that the supervisor needs, too: alive, hundredths, prune */
 
@@ -58,6 +62,7 @@ struct collect {
 	int64_t took_ms, age_ms;
 	size_t failed_len, log_len;
 	struct buf failed; /* the command at which a bash script stopped */
+	bool is_private;   /* node_clean is to be called when all is read */
 	char *complaint;   /* what is wrong with the outputs; NULL */
 	struct collect_output {
 		char *name;

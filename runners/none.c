@@ -89,6 +89,7 @@ const struct runner_ops none_runner = {
         .api = RUNNER_API,
         .name = "none",
         .help = "runs nothing: a role that only orders others",
+        .keeps_secrets = true,
         .batch_max = 1,
         .check = none_check,
         .open = none_open,

@@ -67,6 +67,9 @@ struct run_item {
 	int64_t timeout_ms;
 	bool attach_only;
 	bool check;                             /* a dry run: find out what a run would change, and change nothing */
+	/* Secrets are among the inputs: they must not reach a disk nor argv, on the node and here. What a run prints passes host->redactor before it
+	 * is kept, always; hide: nobody can redact it any more (a daemon before this one began the run), store asterisks. */
+	bool secret, hide;
 	bool again;                             /* the run before it was interrupted: run everything (ansible --force-handlers) */
 	void (*started)(struct run_item *item); /* it really began, or was found; may be NULL */
 	void (*done)(struct run_item *item, const struct run_done *done);
@@ -80,6 +83,7 @@ struct runner_host {
 	uint64_t mounts;   /* the mount counter: a node that has seen a higher one of this owner is not ours to touch */
 	const char *state_dir;
 	struct ssh_pool *pool;
+	struct redactor *redactor; /* fs/base/redact.h; NULL: nothing is secret */
 };
 struct runner; /* an instance; the plug-in defines its own */
 
@@ -88,6 +92,7 @@ struct runner_ops {
 	const char *name; /* "script" */
 	const char *help;
 	const struct key_row *keys; /* keys of role.ini it takes: {"role", "become", ...}; NULL: none */
+	bool keeps_secrets;         /* minds run_item.secret; roles with secrets are refused to the others */
 	int batch_max;              /* how many items of one role one run() may get; 1: no batches */
 	/* Is this directory content it can run? Synchronous, only reads. The sentence names the file: 'apply' is not executable: chmod +x ... Any
 	 * thread. */

@@ -8,6 +8,7 @@
 #include "runners/script.h"
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
+#include "fs/base/redact.h"
 #include "fs/base/str.h"
 #include "runners/node.h"
 #include <errno.h>
@@ -23,7 +24,7 @@
 #define STARTING_MS 10000 /* from the mkdir on the node to the first word of the supervisor */
 #define DRIFTED 1         /* exit status of a 'check', as of diff(1) and grep(1): 0 as it should be, 1 not, more is trouble */
 
-enum step { STEP_NO_CHECK, STEP_START, STEP_PACK, STEP_SHIP, STEP_STOP, STEP_COLLECT };
+enum step { STEP_NO_CHECK, STEP_START, STEP_PACK, STEP_SHIP, STEP_STOP, STEP_COLLECT, STEP_CLEAN };
 
 struct script_run {
 	struct runner *r;
@@ -42,7 +43,15 @@ struct script_run {
 	int64_t give_up, starting_until, backoff_ms;
 	int log_fd, archive_fd;
 	int log_errno;
-	char *supervisor;
+	struct buf supervisor;
+	char *parts; /* of which it is made, for node_start; "": nothing is secret */
+	struct redact_stream redact;
+	struct { /* the result, while what it left on the node is removed */
+		enum run_result result;
+		int exit_status;
+		char *why;
+		json_t *outputs;
+	} end;
 	struct buf answer;
 	bool answered;
 	struct collect collect;
@@ -74,7 +83,11 @@ static void release(struct script_run *s)
 		close(s->log_fd);
 	if (s->archive_fd >= 0)
 		close(s->archive_fd);
-	free(s->supervisor);
+	buf_release(&s->supervisor);
+	free(s->parts);
+	redact_release(&s->redact);
+	free(s->end.why);
+	json_decref(s->end.outputs);
 	buf_release(&s->answer);
 	collect_reset(&s->collect);
 	uv_close((uv_handle_t *)&s->again, on_handle_closed);
@@ -114,9 +127,8 @@ static int64_t log_offset(const struct script_run *s)
 	return fstat(s->log_fd, &st) == 0 ? st.st_size : 0;
 }
 
-static void log_write(void *arg, const char *data, size_t len)
+static void log_put(struct script_run *s, const char *data, size_t len)
 {
-	struct script_run *s = arg;
 	while (len && !s->log_errno) {
 		ssize_t n = write(s->log_fd, data, len);
 		if (n < 0 && errno == EINTR)
@@ -128,6 +140,31 @@ static void log_write(void *arg, const char *data, size_t len)
 		data += n;
 		len -= n;
 	}
+}
+
+static void log_write(void *arg, const char *data, size_t len)
+{
+	struct script_run *s = arg;
+	_cleanup_buf_ struct buf out = {.secret = true};
+	redact_add(s->r->host->redactor, &s->redact, data, len, &out);
+	for (size_t i = 0; s->item->hide && i < out.len; i++)
+		out.data[i] = out.data[i] == '\n' ? '\n' : '*';
+	log_put(s, buf_str(&out), out.len);
+}
+
+static void log_end(struct script_run *s)
+{
+	_cleanup_buf_ struct buf out = {.secret = true};
+	redact_end(s->r->host->redactor, &s->redact, &out);
+	if (!s->item->hide)
+		log_put(s, buf_str(&out), out.len);
+}
+
+/* The node is asked for what is not in the file; what waited for its continuation comes again. */
+static void log_begin(struct script_run *s)
+{
+	redact_release(&s->redact);
+	s->log_errno = 0;
 }
 
 static void log_tail(const struct script_run *s, struct buf *out)
@@ -190,13 +227,70 @@ static void on_limit(uv_timer_t *timer)
 		stop(s, "timeout");
 }
 
+/* ---- the end of a run with secrets: nothing of them stays on the node ---- */
+
+static void answer_data(void *arg, const char *data, size_t len)
+{
+	struct script_run *s = arg;
+	if (s->answer.len + len < 4096)
+		buf_add(&s->answer, data, len);
+}
+
+static void clean_done(void *arg, const struct ssh_result *res, bool begun)
+{
+	struct script_run *s = arg;
+	bool clean = !res->rc && !strncmp(buf_str(&s->answer), "clean", 5);
+	if (!clean && node_worth_retry(res->rc) && monotonic_ms() < s->give_up) {
+		step_in(s, STEP_CLEAN, s->backoff_ms);
+		s->backoff_ms = s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->backoff_ms * 2;
+		return;
+	}
+	if (!clean)
+		log_msg(LOG_WARN, "%s: its inputs may still lie on the node, until another run there ends: %s", s->item->node_role,
+		        res->err ? err_msg(res->err) : "no answer");
+	_cleanup_free_ char *why = s->end.why;
+	json_t *outputs = s->end.outputs;
+	s->end.why = NULL;
+	s->end.outputs = NULL;
+	finish(s, s->end.result, s->end.exit_status, why, outputs);
+	json_decref(outputs);
+}
+
+static void step_clean(struct script_run *s)
+{
+	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number);
+	const char *args[] = {s->r->host->owner, mounts, number, NULL};
+	buf_reset(&s->answer);
+	s->call.on_data = answer_data;
+	s->call.done = clean_done;
+	node_call_start(&s->call, s->r->host->pool, s->item->target, node_clean, args, &(struct node_call_options){.timeout_ms = 30000});
+}
+
 /* ---- collect ---- */
+
+/* All of it is read. */
+static void end(struct script_run *s, enum run_result result, int exit_status, const char *why, json_t *outputs)
+{
+	if (!s->collect.is_private) {
+		finish(s, result, exit_status, why, outputs);
+		return;
+	}
+	s->end.result = result;
+	s->end.exit_status = exit_status;
+	s->end.why = xstrdup(why);
+	s->end.outputs = json_incref(outputs);
+	uv_timer_stop(&s->limit);
+	s->give_up = monotonic_ms() + STOP_MS;
+	s->backoff_ms = BACKOFF_FIRST_MS;
+	step_in(s, STEP_CLEAN, 0);
+}
 
 static void finish_collected(struct script_run *s)
 {
 	struct collect *c = &s->collect;
 	_cleanup_buf_ struct buf why = {0}, line = {0};
 	_cleanup_free_ char *complaint = NULL;
+	log_end(s);
 	if (s->log_errno)
 		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", s->item->number, s->item->run_dir,
 		        strerror(s->log_errno));
@@ -208,20 +302,20 @@ static void finish_collected(struct script_run *s)
 		} else {
 			buf_adds(&why, "cancelled");
 		}
-		finish(s, timeout ? RUN_TIMED_OUT : RUN_CANCELLED, -1, buf_str(&why), NULL);
+		end(s, timeout ? RUN_TIMED_OUT : RUN_CANCELLED, -1, buf_str(&why), NULL);
 		return;
 	}
 	json_t *outputs = s->item->check ? json_object() : collect_outputs(c, &complaint);
 	if (s->item->check && c->exit_status == DRIFTED) {
 		s->drifted = true;
-		finish(s, RUN_OK, c->exit_status, NULL, outputs);
+		end(s, RUN_OK, c->exit_status, NULL, outputs);
 	} else if (c->exit_status == 0 && outputs) {
-		finish(s, RUN_OK, 0, NULL, outputs);
+		end(s, RUN_OK, 0, NULL, outputs);
 	} else if (c->exit_status == 0) {
-		finish(s, RUN_FAILED, 0, complaint, NULL);
+		end(s, RUN_FAILED, 0, complaint, NULL);
 	} else {
 		buf_addf(&why, "exit %d", c->exit_status);
-		if (c->failed.len) {
+		if (c->failed.len && !s->item->hide) {
 			last_line(buf_str(&c->failed), c->failed.len, &line);
 			buf_addf(&why, " at '%s'", buf_str(&line));
 			buf_reset(&line);
@@ -229,7 +323,7 @@ static void finish_collected(struct script_run *s)
 		log_tail(s, &line);
 		if (line.len)
 			buf_addf(&why, ": %s", buf_str(&line));
-		finish(s, RUN_FAILED, c->exit_status, buf_str(&why), outputs);
+		end(s, RUN_FAILED, c->exit_status, buf_str(&why), outputs);
 	}
 	json_decref(outputs);
 }
@@ -266,8 +360,9 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 	} else if (!strcmp(state, "gone") && !s->stopping) {
 		stop(s, "interrupted"); /* what its supervisor left behind must not meet the next run */
 	} else {
-		finish_why(s, RUN_INTERRUPTED, "interrupted: it was started on '%s', and neither its process nor its result is left",
-		        s->item->target->name);
+		_cleanup_free_ char *why =
+		        xasprintf("interrupted: it was started on '%s', and neither its process nor its result is left", s->item->target->name);
+		end(s, RUN_INTERRUPTED, -1, why, NULL);
 	}
 }
 
@@ -276,7 +371,7 @@ static void step_collect(struct script_run *s)
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number),
 	                    *offset = xasprintf("%" PRId64, log_offset(s));
 	const char *args[] = {s->r->host->owner, mounts, number, offset, NULL};
-	s->log_errno = 0;
+	log_begin(s);
 	collect_reset(&s->collect);
 	s->collect.on_log = log_write;
 	s->collect.arg = s;
@@ -347,24 +442,37 @@ static void start_done(void *arg, const struct ssh_result *res, bool begun)
 	}
 }
 
+static void make_supervisor(struct script_run *s)
+{
+	struct buf *b = &s->supervisor;
+	if (s->parts)
+		return;
+	b->secret = s->item->secret;
+	script_supervisor(b, s->item, script_is_bash(s->item->content_dir, script_program(s->item)));
+	if (!s->item->secret) {
+		s->parts = xstrdup("");
+		return;
+	}
+	size_t run = b->len;
+	script_env(b, s->item);
+	s->parts = xasprintf("%zu %zu", run, b->len - run);
+	script_inputs(b, s->item);
+}
+
 static void step_start(struct script_run *s)
 {
 	struct run_item *item = s->item;
-	if (!s->supervisor) {
-		struct buf b = {0};
-		script_supervisor(&b, item, script_is_bash(item->content_dir, script_program(item)));
-		s->supervisor = buf_detach(&b, NULL);
-	}
+	make_supervisor(s);
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, item->number),
-	                    *size = xasprintf("%zu", strlen(s->supervisor)), *offset = xasprintf("%" PRId64, log_offset(s));
+	                    *size = xasprintf("%zu", s->supervisor.len), *offset = xasprintf("%" PRId64, log_offset(s));
 	bool attach = item->attach_only || s->seen; /* what was seen once is never begun anew */
-	const char *args[] = {s->r->host->owner, mounts, number, item->content_hash, size, attach ? "1" : "0", offset, NULL};
+	const char *args[] = {s->r->host->owner, mounts, number, item->content_hash, size, attach ? "1" : "0", offset, s->parts, NULL};
 	s->answered = false;
-	s->log_errno = 0;
+	log_begin(s);
 	buf_reset(&s->answer);
 	s->call.on_data = start_data;
 	s->call.done = start_done;
-	struct node_call_options opt = {.input = s->supervisor, .input_len = attach ? 0 : strlen(s->supervisor)};
+	struct node_call_options opt = {.input = buf_str(&s->supervisor), .input_len = attach ? 0 : s->supervisor.len};
 	node_call_start(&s->call, s->r->host->pool, item->target, node_start, args, &opt);
 }
 
@@ -375,13 +483,6 @@ static ssize_t archive_read(void *arg, char *data, size_t len)
 	struct script_run *s = arg;
 	ssize_t n = read(s->archive_fd, data, len);
 	return n < 0 ? -errno : n;
-}
-
-static void answer_data(void *arg, const char *data, size_t len)
-{
-	struct script_run *s = arg;
-	if (s->answer.len + len < 4096)
-		buf_add(&s->answer, data, len);
 }
 
 static void ship_done(void *arg, const struct ssh_result *res, bool begun)
@@ -493,6 +594,9 @@ static void next_step(struct script_run *s)
 	case STEP_COLLECT:
 		step_collect(s);
 		return;
+	case STEP_CLEAN:
+		step_clean(s);
+		return;
 	}
 }
 
@@ -536,7 +640,7 @@ static void script_run(struct runner *r, struct run_item *const *items, size_t n
 static void script_cancel(struct runner *r, struct run_item *item)
 {
 	struct script_run *s = item->priv;
-	if (s && !s->stopping)
+	if (s && !s->stopping && s->step != STEP_CLEAN)
 		stop(s, "cancelled");
 }
 
@@ -597,6 +701,7 @@ const struct runner_ops script_runner = {
         .api = RUNNER_API,
         .name = "script",
         .help = "runs the role's executable 'apply' on the node",
+        .keeps_secrets = true,
         .batch_max = 1,
         .check = script_check,
         .open = script_open,

@@ -13,6 +13,9 @@ void script_env_value(struct buf *out, const json_t *value);
 const char *script_program(const struct run_item *item);
 /* The shell script that supervises one run on the node. bash: its program is run by bash, which can tell the command that failed. */
 void script_supervisor(struct buf *out, const struct run_item *item, bool bash);
+/* What it finds beside itself if there are secrets among the inputs: a shell script that sets the environment, and inputs.json. */
+void script_env(struct buf *out, const struct run_item *item);
+void script_inputs(struct buf *out, const struct run_item *item);
 /* First line of the program names bash. */
 bool script_is_bash(const char *content_dir, const char *program);
 

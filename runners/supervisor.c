@@ -1,5 +1,6 @@
 /* The shell script that runs a role's 'apply' on the node: what it puts into the environment, and how the end is recorded. */
 #include "fs/base/mem.h"
+#include "fs/base/secret.h"
 #include "runners/node.h"
 #include "runners/script.h"
 #include <fcntl.h>
@@ -38,8 +39,9 @@ void script_env_value(struct buf *out, const json_t *value)
 	case JSON_NULL:
 		return;
 	default: {
-		_cleanup_free_ char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+		char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 		buf_adds(out, text ? text : "");
+		wipe_free(text);
 	}
 	}
 }
@@ -62,23 +64,26 @@ bool script_is_bash(const char *content_dir, const char *program)
 	return !strncmp(line, "#!", 2) && strstr(line, "bash");
 }
 
-static void add_assignment(struct buf *out, const char *name, const char *value)
+static void add_assignment(struct buf *out, const char *before, const char *name, const char *value)
 {
-	buf_addf(out, " \\\n\t%s=", name);
+	buf_addf(out, "%s%s=", before, name);
 	sh_quote(out, value);
 }
 
-static void add_params(struct buf *out, struct buf *notes, const json_t *params)
+#define ARGUMENT " \\\n\t"
+#define COMMAND "\nexport "
+
+static void add_params(struct buf *out, const char *before, struct buf *notes, const json_t *params)
 {
 	const char *name;
 	json_t *value;
 	json_object_foreach((json_t *)params, name, value)
 	{
-		_cleanup_buf_ struct buf env_name = {0}, text = {0};
+		_cleanup_buf_ struct buf env_name = {0}, text = {.secret = true};
 		script_env_name(&env_name, name);
 		script_env_value(&text, value);
 		if (text.len <= ENV_MAX) {
-			add_assignment(out, buf_str(&env_name), buf_str(&text));
+			add_assignment(out, before, buf_str(&env_name), buf_str(&text));
 			continue;
 		}
 		_cleanup_buf_ struct buf note = {0};
@@ -90,23 +95,46 @@ static void add_params(struct buf *out, struct buf *notes, const json_t *params)
 	}
 }
 
+void script_env(struct buf *out, const struct run_item *item)
+{
+	struct buf notes = {0};
+	add_params(out, COMMAND, &notes, item->params);
+	buf_addc(out, '\n');
+	buf_release(&notes);
+}
+
+void script_inputs(struct buf *out, const struct run_item *item)
+{
+	char *inputs = json_dumps(item->inputs, JSON_COMPACT | JSON_REAL_PRECISION(15));
+	buf_adds(out, inputs ? inputs : "{}");
+	buf_addc(out, '\n');
+	wipe_free(inputs);
+}
+
 void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 {
-	_cleanup_free_ char *inputs = json_dumps(item->inputs, JSON_COMPACT | JSON_REAL_PRECISION(15));
-	_cleanup_buf_ struct buf env = {0}, notes = {0};
-	add_params(&env, &notes, item->params);
-	add_assignment(&env, "REBAR_ROLE", item->role);
-	add_assignment(&env, "REBAR_NODE", item->target->name);
+	_cleanup_buf_ struct buf env = {.secret = item->secret}, notes = {0};
+	add_params(&env, ARGUMENT, &notes, item->params);
+	if (item->secret)
+		buf_reset(&env); /* arguments of env(1) are for everybody to see: these come by the file */
+	add_assignment(&env, ARGUMENT, "REBAR_ROLE", item->role);
+	add_assignment(&env, ARGUMENT, "REBAR_NODE", item->target->name);
 	_cleanup_free_ char *number = xasprintf("%" PRId64, item->number);
-	add_assignment(&env, "REBAR_RUN", number);
+	add_assignment(&env, ARGUMENT, "REBAR_RUN", number);
 
 	buf_adds(out, node_supervisor_tools);
 	buf_addf(out, "C=$R/content/%s\n", item->content_hash);
 	buf_adds(out, "cd \"$D\" || exit 1\n"
 	              "echo \"$$ $(started_at $$)\" > pid.new && mv pid.new pid || exit 1\n"
 	              "hundredths; b=$u; echo $b > begin\n");
-	/* JSON on one line cannot hold the delimiter on a line of its own */
-	buf_addf(out, "cat > inputs.json << 'REBAR_END'\n%s\nREBAR_END\n", inputs ? inputs : "{}");
+	if (item->secret) {
+		buf_adds(out, "read -r S < private || exit 1\n");
+	} else {
+		/* JSON on one line cannot hold the delimiter on a line of its own */
+		buf_adds(out, "S=$D\ncat > inputs.json << 'REBAR_END'\n");
+		script_inputs(out, item);
+		buf_adds(out, "REBAR_END\n");
+	}
 	if (bash)
 		/* Bash reads BASH_ENV before the script. Its ERR trap notes the command at which 'set -e' ends it; scripts that it starts get none of
 		 * this. */
@@ -122,15 +150,20 @@ void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 	buf_add(out, buf_str(&notes), notes.len);
 	buf_adds(out, "h=$(getent passwd 0 2>/dev/null | cut -d: -f6)\n"
 	              "exec env -i HOME=\"${h:-/root}\" PATH=\"$PATH\" LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive USER=root SHELL=/bin/sh \\\n"
-	              "\tREBAR_INPUTS=\"$D/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\"");
+	              "\tREBAR_INPUTS=\"$S/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\"");
 	if (bash)
 		buf_adds(out, " BASH_ENV=\"$D/trap\"");
 	buf_add(out, buf_str(&env), env.len);
-	buf_addf(out, " \\\n\t./%s\n)\n", script_program(item));
+	if (item->secret)
+		buf_addf(out, " \\\n\t/bin/sh -c '. \"$0\"; exec ./%s' \"$S/env\"\n)\n", script_program(item));
+	else
+		buf_addf(out, " \\\n\t./%s\n)\n", script_program(item));
 	buf_adds(out, "rc=$?\n"
 	              "hundredths\n"
-	              "rm -rf work\n"
-	              "echo $rc $((u - b)) > status.new && mv status.new status\n"
+	              "rm -rf work\n");
+	if (item->secret)
+		buf_adds(out, "rm -f \"$S/env\" \"$S/inputs.json\"\n");
+	buf_adds(out, "echo $rc $((u - b)) > status.new && mv status.new status\n"
 	              "exec 9>&-\n"
 	              "prune > /dev/null 2>&1\n");
 }

@@ -10,7 +10,15 @@ static void room(struct buf *b, size_t more)
 	size_t cap = b->cap ? b->cap * 2 : 64;
 	while (cap < b->len + more + 1)
 		cap *= 2;
-	b->data = xreallocarray(b->data, cap, 1);
+	if (b->secret && b->data) {
+		char *data = xmalloc(cap);
+		memcpy(data, b->data, b->len + 1);
+		explicit_bzero(b->data, b->cap);
+		free(b->data);
+		b->data = data;
+	} else {
+		b->data = xreallocarray(b->data, cap, 1);
+	}
 	b->cap = cap;
 }
 
@@ -59,6 +67,8 @@ void buf_addf(struct buf *b, const char *fmt, ...)
 
 void buf_reset(struct buf *b)
 {
+	if (b->secret && b->data)
+		explicit_bzero(b->data, b->len);
 	b->len = 0;
 	if (b->data)
 		b->data[0] = '\0';
@@ -66,8 +76,11 @@ void buf_reset(struct buf *b)
 
 void buf_release(struct buf *b)
 {
+	bool secret = b->secret;
+	if (secret && b->data)
+		explicit_bzero(b->data, b->cap);
 	free(b->data);
-	*b = (struct buf){0};
+	*b = (struct buf){.secret = secret};
 }
 
 char *buf_detach(struct buf *b, size_t *len)

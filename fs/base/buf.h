@@ -3,11 +3,13 @@
 #define REBARFS_BASE_BUF_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct buf {
 	char *data; /* NULL while nothing was added; buf_str() is never NULL */
 	size_t len, cap;
+	bool secret; /* overwritten where it moves from and when it is released */
 };
 
 void buf_add(struct buf *b, const void *data, size_t len);

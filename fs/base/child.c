@@ -57,6 +57,8 @@ static void closed(uv_handle_t *h)
 	buf_release(&c->collected);
 	buf_release(&c->tail);
 	buf_release(&c->line);
+	if (c->collected.secret)
+		explicit_bzero(c->chunk, sizeof c->chunk);
 	free(c->input);
 	free(c);
 }
@@ -264,6 +266,7 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 	int out_fd = -1, rc;
 
 	c->on_line = spec->on_line;
+	c->collected.secret = spec->secret;
 	c->done = spec->done;
 	c->arg = spec->arg;
 	uv_pipe_init(loop, &c->in, 0);

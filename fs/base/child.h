@@ -27,6 +27,7 @@ struct child_spec {
 	const char *output_path; /* append stdout and stderr to this file; NULL: stdout collected */
 	void (*on_line)(void *arg, const char *line,
 	        size_t len); /* each line of stdout as it comes, without its newline (over 16 MiB: in pieces); else NULL */
+	bool secret;         /* what it prints on stdout is overwritten when it is no longer needed */
 	int64_t timeout_ms;  /* SIGTERM to the group then, SIGKILL 5 s later, done when the whole group is gone; 0: none */
 	void (*done)(void *arg, const struct child_result *res);
 	void *arg;

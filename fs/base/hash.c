@@ -1,6 +1,7 @@
 #include "fs/base/hash.h"
 #include "fs/base/mem.h"
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <pthread.h>
 
 struct hasher {
@@ -82,6 +83,12 @@ void hash_bytes(const void *data, size_t len, struct hash *ret)
 	}
 	hasher_add(h, data, len);
 	hasher_end(h, ret);
+}
+
+void hash_keyed(const struct hash *key, const void *data, size_t len, struct hash *ret)
+{
+	if (!HMAC(EVP_sha256(), key->b, sizeof key->b, data, len, ret->b, NULL))
+		abort();
 }
 
 void hash_hex(const struct hash *h, char hex[HASH_HEX])

@@ -1,4 +1,4 @@
-/* SHA-256 (libcrypto). */
+/* SHA-256 (libcrypto), and HMAC with it. */
 #ifndef REBARFS_BASE_HASH_H
 #define REBARFS_BASE_HASH_H
 
@@ -22,6 +22,7 @@ void hasher_end(struct hasher *h, struct hash *ret);
 void hasher_free(struct hasher *h);
 
 void hash_bytes(const void *data, size_t len, struct hash *ret);
+void hash_keyed(const struct hash *key, const void *data, size_t len, struct hash *ret); /* HMAC */
 void hash_hex(const struct hash *h, char hex[HASH_HEX]);
 bool hash_from_hex(const char *hex, struct hash *ret);
 static inline bool hash_eq(const struct hash *a, const struct hash *b)

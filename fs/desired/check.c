@@ -1,5 +1,6 @@
 /* The form of a document: its sections, keys and values against tables. */
 #include "fs/base/mem.h"
+#include "fs/base/secret.h"
 #include "fs/desired/internal.h"
 #include <errno.h>
 #include <stdio.h>
@@ -172,8 +173,10 @@ const struct schema_runner *schema_runner_find(const struct desired_schema *s, c
 
 int param_check(const struct def_param *param, const char *text, struct err **err)
 {
-	if (!strncmp(text, "secret:", 7) && text[7])
-		return 0; /* fetched for a run; not known now */
+	if (secret_ref(text)) /* fetched for a run; not known now */
+		return secret_name_check(secret_ref(text), err);
+	if (param->secret && *text)
+		return err_set(err, EINVAL, "must be secret:NAME: a value would stand in git for everybody to read");
 	return value_check(param->type, text, param->min, param->max, param->values, err);
 }
 

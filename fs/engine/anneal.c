@@ -68,7 +68,11 @@ bool node_role_is_active(const struct node_role *nr)
 
 bool node_role_failed_for_good(const struct node_role *nr)
 {
-	if (!nr->def || nr->running || nr->row.wish_run)
+	if (!nr->def || nr->running)
+		return false;
+	if (nr->lacks)
+		return true;
+	if (nr->row.wish_run)
 		return false;
 	if (nr->row.outcome_unknown)
 		return true;
@@ -379,7 +383,7 @@ static void batch_start(struct engine *e, const struct batch *b)
 	if (b->check)
 		run_check(e, b->items, b->n);
 	else
-		run_start(e, b->items, b->n, false);
+		run_start(e, b->items, b->n);
 }
 
 static void batch_add(struct engine *e, struct node_role *nr, const struct runner_ops *ops, bool check, struct batch **batches, size_t *n_batches)
@@ -405,12 +409,18 @@ static void batch_add(struct engine *e, struct node_role *nr, const struct runne
 
 static void look_at_check(struct engine *e, struct node_role *nr, struct batch **batches, size_t *n_batches)
 {
+	const char *why = NULL;
 	if (!check_can_start(e, nr))
 		return;
+	if (!secrets_for_check(e, nr, &why)) {
+		if (why)
+			check_failed(e, nr, why);
+		return;
+	}
 	const struct runner_instance *ri = runner_of(e, nr);
 	if (nr->node->provider->ops->simulate) {
 		check_simulated(e, nr);
-	} else if (ri && ri->instance) {
+	} else if (ri && ri->instance && (ri->ops->keeps_secrets || !nr->digest->n_secrets)) {
 		nr->node->checking = true;
 		nr->node->provider->runs++;
 		batch_add(e, nr, ri->ops, true, batches, n_batches);
@@ -421,6 +431,7 @@ static void look_at_check(struct engine *e, struct node_role *nr, struct batch *
 static void look_at(struct engine *e, struct node_role *nr, struct batch **batches, size_t *n_batches)
 {
 	digest_refresh(e, nr);
+	secrets_look(e, nr);
 	count_node_role(e, nr);
 	if (!nr->def || !nr->node->deployment || !nr->node->deployment->slots)
 		return;
@@ -430,8 +441,11 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 			return;
 		}
 		/* Its last run may still be under way: find it under its number before anything new. */
+		bool hide;
+		if (!secrets_for_attach(e, nr, &hide))
+			return;
 		take(e, nr);
-		run_start(e, &nr, 1, true);
+		run_attach(e, nr, hide);
 		return;
 	}
 	if (nr->unattended)
@@ -451,9 +465,16 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 		}
 		return;
 	}
+	if (nr->digest->n_secrets && !simulated && !ri->ops->keeps_secrets) {
+		nr->lacks = xasprintf("runner %s cannot be given secrets", nr->def->runner);
+		count_node_role(e, nr);
+		return;
+	}
+	if (!secrets_in_hand(e, nr))
+		return;
 	if (simulated || ri->ops->batch_max <= 1) {
 		take(e, nr);
-		run_start(e, &nr, 1, false);
+		run_start(e, &nr, 1);
 		return;
 	}
 	if (still_gathering(e, nr, ri->ops))

@@ -145,6 +145,12 @@ static void not_found_out(struct engine *e, struct node_role *nr, const struct r
 	mark_node_role(e, nr);
 }
 
+void check_failed(struct engine *e, struct node_role *nr, const char *why)
+{
+	nr->wish_check = nr->check_told = false;
+	not_found_out(e, nr, &(struct run_done){.result = RUN_FAILED, .why = why});
+}
+
 static void check_ended(struct run *r, const struct run_done *done, const char *drift)
 {
 	struct engine *e = r->e;

@@ -3,6 +3,7 @@
  * A digest is a list of parts, each a name and a hash. What many node roles share (the table of all nodes, the outputs of a role, the parameters of a
  * group) is hashed once and the digest itself is shared where nothing is the node's own: ten thousand nodes that each hash the list of all peers
  * cost 3.6 s and 6 GB, shared 5 ms. */
+#include "fs/base/secret.h"
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -19,6 +20,7 @@ void digest_unref(struct digest *d)
 		return;
 	free(d->parts);
 	free(d->missing);
+	free(d->secrets);
 	free(d);
 }
 
@@ -173,6 +175,33 @@ static void missing(struct digest *d, const char *fmt, ...)
 	d->missing = buf_detach(&b, NULL);
 }
 
+static void digest_secret(struct engine *e, struct digest *d, const char *name)
+{
+	for (size_t i = 0; i < d->n_secrets; i++)
+		if (!strcmp(d->secrets[i], name))
+			return;
+	d->secrets = xreallocarray(d->secrets, d->n_secrets + 1, sizeof *d->secrets);
+	d->secrets[d->n_secrets++] = intern(e, name);
+}
+
+/* What is written, secret:NAME, is the text of the component: that it changed can be told, and no more. */
+static void param_part(struct engine *e, struct digest *d, size_t *cap, const char *param, const char *value)
+{
+	const char *name = secret_ref(value);
+	struct hash h;
+	if (!name) {
+		part_text(e, d, cap, param, value ? value : "");
+		return;
+	}
+	digest_secret(e, d, name);
+	if (secrets_hash(e, name, &h)) {
+		component_keep(e, &h, value, false);
+		part_add(d, cap, intern(e, param), &h);
+	} else {
+		missing(d, "secret '%s'", name);
+	}
+}
+
 static const struct part *nodes_part(struct engine *e, struct deployment *d)
 {
 	if (d->nodes_fresh)
@@ -293,9 +322,7 @@ static struct digest *digest_make(struct engine *e, struct node_role *nr)
 	part_add(dg, &cap, intern(e, "runner"), &r->runner_keys);
 	component_keep(e, &r->runner_keys, r->runner, false);
 	for (size_t i = 0; i < r->n_params; i++) {
-		const char *value = desired_param(
-		        d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], NULL);
-		part_text(e, dg, &cap, r->params[i].name, value ? value : "");
+		param_part(e, dg, &cap, r->params[i].name, node_role_param(nr, &r->params[i], NULL));
 	}
 	for (size_t i = 0; i < r->n_wants; i++) {
 		const struct def_want *w = &r->wants[i];
@@ -346,6 +373,7 @@ void digest_refresh(struct engine *e, struct node_role *nr)
 	if (!nr->stale || !nr->def || !d || !d->def)
 		return;
 	nr->stale = false;
+	str_replace(&nr->lacks, NULL);
 	struct digest **shared = NULL;
 	if (nr->node->group && !has_own_inputs(nr)) {
 		size_t g = (size_t)(nr->node->group - d->def->groups);
@@ -378,17 +406,21 @@ void digest_known_hash(const struct digest *d, const char *unknown, struct hash 
 	strlist_release(&names);
 }
 
-/* Names of wanted inputs that have no part yet, comma-separated. */
+static void unknown_name(const struct digest *d, const char *name, struct buf *out)
+{
+	for (size_t k = 0; k < d->n_parts; k++)
+		if (!strcmp(d->parts[k].name, name))
+			return;
+	buf_addf(out, "%s%s", out->len ? "," : "", name);
+}
+
+/* Names of parameters (secret ones) and wanted inputs that have no part yet, comma-separated. */
 static void unknown_names(const struct node_role *nr, struct buf *out)
 {
-	for (size_t i = 0; i < nr->def->n_wants; i++) {
-		bool known = false;
-		for (size_t k = 0; k < nr->digest->n_parts; k++)
-			if (!strcmp(nr->digest->parts[k].name, nr->def->wants[i].text))
-				known = true;
-		if (!known)
-			buf_addf(out, "%s%s", out->len ? "," : "", nr->def->wants[i].text);
-	}
+	for (size_t i = 0; i < nr->def->n_params; i++)
+		unknown_name(nr->digest, nr->def->params[i].name, out);
+	for (size_t i = 0; i < nr->def->n_wants; i++)
+		unknown_name(nr->digest, nr->def->wants[i].text, out);
 }
 
 void digest_approve(struct node_role *nr)

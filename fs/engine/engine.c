@@ -4,6 +4,7 @@
  * and add effects. Before the loop sleeps, turn_end() lets the annealer look at what is queued, sends all marked rows to the store as one
  * transaction, and the effects (provider calls, runs, replies) are carried out when that is durable: intents before effects, and nothing is answered
  * that could be lost. */
+#include "fs/base/redact.h"
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -477,9 +478,13 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	content = path_join(e->state_dir, "content");
 	if ((rc = content_open(content, &e->content, err)) < 0)
 		goto fail;
+	e->redactor = redactor_new();
+	if ((rc = secrets_open(e, opt->secrets, err)) < 0)
+		goto fail;
 	if ((rc = ssh_pool_open(&e->loop, &e->pool, err)) < 0)
 		goto fail;
-	e->runner_host = (struct runner_host){.loop = &e->loop, .owner = e->owner, .mounts = e->mounts, .state_dir = e->state_dir, .pool = e->pool};
+	e->runner_host = (struct runner_host){
+	        .loop = &e->loop, .owner = e->owner, .mounts = e->mounts, .state_dir = e->state_dir, .pool = e->pool, .redactor = e->redactor};
 	runners_open(e);
 	e->cache = hash_cache_new();
 	if ((rc = engine_load(e, err)) < 0)
@@ -550,6 +555,7 @@ void engine_free(struct engine *e)
 		return;
 	engine_stop(e);
 	jobs_close(e);
+	secrets_stop(e);
 	for (size_t i = 0; i < e->n_runners; i++) {
 		if (e->runners[i].instance)
 			e->runners[i].ops->close(e->runners[i].instance);
@@ -578,6 +584,8 @@ void engine_free(struct engine *e)
 		free(e->inbox);
 	}
 	instance_hosts_free(e);
+	secrets_close(e);
+	redactor_free(e->redactor);
 	model_release(&e->m);
 	if (e->batch)
 		store_batch_free(e->batch);

@@ -11,6 +11,7 @@ struct engine_options {
 	const char *state_dir;   /* absolute, exists, locked by us */
 	const char *cache_dir;   /* absolute: images */
 	const char *const *only; /* -o only: NULL-terminated; NULL: all */
+	const char *secrets;     /* a command with %s, or a directory; NULL: STATE/secrets */
 };
 /* Opens the store, loads everything, reads the repo once. The thread does not run yet. */
 int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err);

@@ -1,4 +1,5 @@
 /* Events: one line for everything that happened, and who wanted it. The last EVENTS_KEPT are in memory, the store keeps the same. */
+#include "fs/base/redact.h"
 #include "fs/engine/internal.h"
 #include <stdarg.h>
 
@@ -36,6 +37,7 @@ void event_add(struct engine *e, const struct deployment *d, const struct node *
 	va_start(ap, fmt);
 	buf_vaddf(&text, fmt, ap);
 	va_end(ap);
+	redact(e->redactor, text.data, text.len);
 	*ev = (struct event){
 	        .seq = m->next_seq++,
 	        .at = now_ms(),

@@ -4,6 +4,7 @@
  * last successful runs on today's machines had them; of a group's machines the image they were made from and facts. What differs between any two
  * places by nature (names, addresses, outputs, the provider itself) is no item. */
 #include "fs/engine/fidelity.h"
+#include "fs/base/secret.h"
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -95,6 +96,7 @@ static const struct part *part_named(const struct digest *d, const char *name)
 static void part_say(const struct model *m, const struct part *p, bool secret, struct buf *out)
 {
 	const char *text = model_component_text(m, &p->hash);
+	secret |= secret_ref(text) != NULL;
 	if (!secret && text && strcmp(p->name, "content") != 0) {
 		buf_adds(out, text);
 		return;

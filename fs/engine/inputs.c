@@ -1,4 +1,5 @@
 /* Inputs of node roles: what a run is given, and only what its role asks for. */
+#include "fs/base/secret.h"
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -30,6 +31,8 @@ json_t *param_json(const struct def_param *p, const char *value)
 	bool flag;
 	if (!value)
 		return json_null();
+	if (secret_ref(value))
+		return json_string(value);
 	switch (p->type) {
 	case VALUE_INT:
 		return parse_int(value, &number, NULL) < 0 ? json_string(value) : json_integer(number);
@@ -63,6 +66,12 @@ json_t *param_json(const struct def_param *p, const char *value)
 	return json_string(value);
 }
 
+/* A value is no reference, whatever it begins with. */
+static json_t *secret_json(const struct def_param *p, const struct secret *s)
+{
+	return secret_ref(s->value) ? json_string(s->value) : param_json(p, s->value);
+}
+
 static json_t *node_json(const struct node *n)
 {
 	return json_pack("{s:s, s:s*, s:s*}", "name", n->row.name, "group", n->row.group, "address", n->row.address);
@@ -82,15 +91,19 @@ static json_t *outputs_json(const struct deployment *d, const char *role, const 
 	return table;
 }
 
-json_t *node_role_params(const struct node_role *nr, bool with_origin)
+const char *node_role_param(const struct node_role *nr, const struct def_param *p, const char **ret_origin)
 {
 	const struct deployment *d = nr->node->deployment;
+	return desired_param(d->def_owner, d->def, nr->def, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, p, ret_origin);
+}
+
+json_t *node_role_params(const struct node_role *nr, bool with_origin)
+{
 	const struct def_role *r = nr->def;
 	json_t *params = json_object();
 	for (size_t i = 0; i < r->n_params; i++) {
 		const char *origin = NULL;
-		const char *value = desired_param(
-		        d->def_owner, d->def, r, nr->node->row.group, nr->node->declared ? nr->node->row.name : NULL, &r->params[i], &origin);
+		const char *value = node_role_param(nr, &r->params[i], &origin);
 		json_t *v = param_json(&r->params[i], value);
 		json_object_set_new(
 		        params, r->params[i].name, with_origin ? json_pack("{s:o, s:s}", "value", v, "origin", origin ? origin : "not set") : v);
@@ -148,6 +161,19 @@ json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool
 			break;
 		}
 		}
+	}
+	return in;
+}
+
+json_t *run_inputs(struct engine *e, const struct node_role *nr)
+{
+	json_t *in = node_role_inputs(&e->m, nr, false), *params = json_object_get(in, "params");
+	for (size_t i = 0; in && i < nr->def->n_params; i++) {
+		const struct def_param *p = &nr->def->params[i];
+		const char *name = secret_ref(node_role_param(nr, p, NULL));
+		const struct secret *s = name ? secret_value(e, name) : NULL;
+		if (s)
+			json_object_set_new(params, p->name, secret_json(p, s));
 	}
 	return in;
 }

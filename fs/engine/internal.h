@@ -86,6 +86,10 @@ struct run {
 	char *strings[16];
 	size_t n_strings;
 	const char **output_keys;
+	struct held_secrets {
+		struct secret **items;
+		size_t n, cap;
+	} held;
 	char *approved; /* as it began */
 	int64_t began;
 };
@@ -161,6 +165,8 @@ struct engine {
 	int64_t changed_first, changed_last;
 
 	struct instance_host *instance_hosts;
+	struct secrets *secrets;
+	struct redactor *redactor;
 	struct ssh_pool *pool;
 	struct runner_host runner_host;
 	struct runner_instance {
@@ -274,7 +280,28 @@ void slots_make(struct deployment *d);
 void nodes_input_text(const struct deployment *d, struct buf *out, const struct node **ret_missing);
 bool node_is_input(const struct node *n); /* from its creation's apply to its release's apply */
 json_t *param_json(const struct def_param *p, const char *value);
-json_t *node_role_params(const struct node_role *nr, bool with_origin); /* of a node role in force */
+json_t *node_role_params(const struct node_role *nr, bool with_origin);                                      /* of a node role in force */
+const char *node_role_param(const struct node_role *nr, const struct def_param *p, const char **ret_origin); /* as documents say it */
+/* What a run gets: as node_role_inputs, with the values that secrets stand for. They must be in hand. */
+json_t *run_inputs(struct engine *e, const struct node_role *nr);
+/* secrets.c: what secret:NAME stands for. Lock held, but for open and close */
+int secrets_open(struct engine *e, const char *source, struct err **err); /* source: -o secrets; NULL: the directory in the state directory */
+void secrets_stop(struct engine *e);                                      /* while the loop is there */
+void secrets_close(struct engine *e);
+bool secrets_hash(struct engine *e, const char *name, struct hash *ret); /* false: not known yet */
+void secrets_look(struct engine *e, struct node_role *nr);               /* asks for what its digest misses, notes what cannot be had */
+bool secrets_in_hand(struct engine *e, struct node_role *nr); /* all it needs to start; if not they are asked for, and it is queued when they come */
+bool secrets_settling(struct engine *e); /* files changed and are being read. Lock not held */
+/* The same for a check of what is active; why: they cannot be had. */
+bool secrets_for_check(struct engine *e, struct node_role *nr, const char **ret_why);
+void secrets_retry(struct engine *e, struct node_role *nr);
+const struct secret *secret_value(const struct engine *e, const char *name); /* NULL: not in hand */
+/* Ready to attach to its last run? If not it is queued later. hide: nobody knows any more what is to be redacted in what that prints. */
+bool secrets_for_attach(struct engine *e, struct node_role *nr, bool *ret_hide);
+/* While they are held the redactor knows them. */
+void held_of(struct engine *e, struct held_secrets *h, const struct digest *d);
+void held_add(struct engine *e, struct held_secrets *h, struct secret *s);
+void held_release(struct engine *e, struct held_secrets *h);
 
 /* anneal.c */
 void queue_node_role(struct engine *e, struct node_role *nr);
@@ -296,7 +323,8 @@ bool rebuild_must_wait(const struct node *n);
 void queue_limited(struct engine *e, struct node *n); /* a limit of this node's deployment may have eased: whom it kept waiting looks again */
 
 /* run.c */
-void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach); /* one role, one runner. Lock held */
+void run_start(struct engine *e, struct node_role **nrs, size_t n); /* one role, one runner. Lock held */
+void run_attach(struct engine *e, struct node_role *nr, bool hide); /* to its last run. Lock held */
 void run_cancel(struct engine *e, struct node_role *nr, const char *who);
 void run_check(struct engine *e, struct node_role **nrs, size_t n); /* one role, one runner. Lock held */
 bool runner_batches(const struct engine *e, const char *runner);
@@ -310,6 +338,8 @@ size_t check_want(struct engine *e, struct node *n, const char *role); /* somebo
 bool check_can_start(const struct engine *e, const struct node_role *nr);
 bool check_is_under_way(const struct model *m, const struct node_role *nr); /* told, and it will come to an end by itself */
 void check_begins(struct engine *e, struct node_role *nr, struct run *r);
+/* It cannot even begin. */
+void check_failed(struct engine *e, struct node_role *nr, const char *why);
 void check_done(struct run *r, const struct run_done *done); /* from the runner */
 void check_simulated(struct engine *e, struct node_role *nr);
 void check_cancel(struct engine *e, struct node_role *nr);

@@ -12,6 +12,7 @@
 #define QUIET_MS 300
 #define GIT_LOCK_MS 5000
 #define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
+#define SECRETS_MS 2000    /* their files may lie on a file system that hangs */
 #define READ_AGAIN_MS 2000 /* after a reading that failed or passed something by: a full disk tells nobody when it is no longer */
 #define NAMES_MS 2000      /* for so long at most is a reading put off because names come and go */
 #define RESTLESS_MS 10000  /* who changes something all the time keeps the repo unread for no longer than this */
@@ -721,7 +722,8 @@ static void settle_try(struct settle *s)
 	enum git_state git = git_state(e->repo, NULL);
 	if (e->watch && watch_drain(e->watch))
 		job_read_soon(e);
-	if ((waited < DRAIN_MS && writers_open(e)) || (git == GIT_LOCKED && waited < GIT_LOCK_MS)) {
+	bool secrets = secrets_settling(e) && waited < SECRETS_MS;
+	if (secrets || (waited < DRAIN_MS && writers_open(e)) || (git == GIT_LOCKED && waited < GIT_LOCK_MS)) {
 		uv_timer_start(&s->timer, settle_again, 10, 0);
 		return;
 	}

@@ -162,6 +162,7 @@ static void node_role_free(struct node_role *nr)
 	}
 	free(nr->cancelled_by);
 	free(nr->check_error);
+	free(nr->lacks);
 	free(nr->outputs);
 	free(nr->runs);
 	digest_unref(nr->digest);

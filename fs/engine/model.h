@@ -40,8 +40,10 @@ struct digest {
 	struct hash hash;
 	struct part *parts;
 	size_t n_parts;
-	bool complete; /* every part known */
-	char *missing; /* not complete: "base on n1", the first input that is not known yet */
+	bool complete;        /* every part known */
+	char *missing;        /* not complete: "base on n1", the first input that is not known yet */
+	const char **secrets; /* names of those it has hashes of; interned */
+	size_t n_secrets;
 };
 
 struct node_role {
@@ -63,6 +65,8 @@ struct node_role {
 	bool again;         /* the run before was cut short: everything is to be done again */
 	bool cancelling;    /* somebody said cancel while it runs */
 	char *cancelled_by; /* sentence: who */
+	char *lacks;        /* sentence: the secret that it needs and why that cannot be had; NULL */
+	bool fetching;      /* a secret that it needs is being fetched */
 	/* The engine's own. */
 	unsigned counted;      /* what of it stands in the slot's counters: bits COUNT_* */
 	bool stale;            /* digest to be computed anew */

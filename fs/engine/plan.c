@@ -1,4 +1,5 @@
 /* The plan: a line for each difference between what is desired and what is there, with what it is because of. */
+#include "fs/base/secret.h"
 #include "fs/engine/internal.h"
 #include <string.h>
 
@@ -148,6 +149,10 @@ static void part_diff(
 	}
 	buf_adds(out, name);
 	const char *a = m && from ? model_component_text(m, &from->hash) : NULL, *b = m && to ? model_component_text(m, &to->hash) : NULL;
+	if (secret_ref(a) || secret_ref(b)) {
+		buf_adds(out, from && to ? " changed" : to ? " = secret" : " no longer asked for");
+		return;
+	}
 	if (is_table(name) && a && b) {
 		table_diff(out, a, b);
 		return;

@@ -1,4 +1,5 @@
 /* Runs: a number committed, the inputs put together, the runner asked, the result written down. */
+#include "fs/base/redact.h"
 #include "fs/engine/internal.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@ static char *run_keep(void *arg, const char *s)
 
 void run_free(struct run *r)
 {
+	held_release(r->e, &r->held);
 	for (size_t i = 0; i < r->n_strings; i++)
 		free(r->strings[i]);
 	json_decref(r->params);
@@ -321,18 +323,20 @@ static char *json_document(const json_t *j)
 static void item_done(struct run_item *item, const struct run_done *done)
 {
 	struct run *r = item->data;
-	r->over = true;
-	if (item->check) {
-		check_done(r, done);
-		return;
-	}
-	if (done->result != RUN_OK) {
-		run_ended(r, done);
-		return;
-	}
 	struct ending *end = xcalloc(1, sizeof *end);
+	r->over = true;
 	end->r = r;
-	end->why = done->why ? xstrdup(done->why) : NULL;
+	end->why = xstrdup(done->why);
+	if (end->why)
+		redact(r->e->redactor, end->why, strlen(end->why));
+	if (item->check || done->result != RUN_OK) {
+		struct run_done told = *done;
+		told.why = end->why;
+		(item->check ? check_done : run_ended)(r, &told);
+		free(end->why);
+		free(end);
+		return;
+	}
 	end->outputs = done->outputs ? json_deep_copy(done->outputs) : json_object();
 	end->text = json_document(end->outputs);
 	end->done = *done;
@@ -402,7 +406,7 @@ static void start_effect(struct engine *e, void *arg)
 	free(s);
 }
 
-static struct run *run_new(struct engine *e, struct node_role *nr, int64_t number, bool attach)
+static struct run *run_new(struct engine *e, struct node_role *nr, int64_t number, bool attach, bool hide)
 {
 	struct node *n = nr->node;
 	struct run *r = xcalloc(1, sizeof *r);
@@ -434,12 +438,14 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	char hex[HASH_HEX];
 	hash_hex(&nr->def->content, hex);
 	node_target(n, &r->target, run_keep, r, e->access_key);
-	r->inputs = node_role_inputs(&e->m, nr, false);
-	if (!r->inputs)
-		r->inputs = json_object(); /* attaching only: the run has its own on the node */
+	if (attach) /* the run has its own on the node; here they are for the redactor */
+		r->inputs = json_object();
+	else
+		r->inputs = run_inputs(e, nr);
+	held_of(e, &r->held, nr->digest);
 	r->params = json_incref(json_object_get(r->inputs, "params"));
 	if (!attach) {
-		r->shown = json_copy(r->inputs);
+		r->shown = node_role_inputs(&e->m, nr, false);
 		json_object_set_new(r->shown, "params", node_role_params(nr, true));
 	}
 	r->strings[r->n_strings++] = xasprintf("%s on %s", nr->row.role, n->row.name);
@@ -453,6 +459,8 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	        .settings = &nr->def->settings,
 	        .timeout_ms = nr->def->timeout_ms,
 	        .attach_only = attach,
+	        .secret = nr->digest->n_secrets > 0,
+	        .hide = hide,
 	        .again = nr->again,
 	        .done = item_done,
 	        .data = r,
@@ -511,7 +519,7 @@ void run_check(struct engine *e, struct node_role **nrs, size_t n)
 	s->n = n;
 	find_runner(e, s, nrs[0]->def->runner);
 	for (size_t i = 0; i < n; i++) {
-		struct run *r = s->runs[i] = run_new(e, nrs[i], e->next_run++, false);
+		struct run *r = s->runs[i] = run_new(e, nrs[i], e->next_run++, false, false);
 		r->item.check = true;
 		r->runner = s->ops;
 		r->instance = s->instance;
@@ -531,7 +539,7 @@ static void run_cut_short(struct engine *e, struct node_role *nr)
 	run_record(e, nr, s);
 }
 
-void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
+static void start(struct engine *e, struct node_role **nrs, size_t n, bool attach, bool hide)
 {
 	struct start *s = xcalloc(1, sizeof *s);
 	s->runs = xcalloc(n, sizeof(struct run *));
@@ -547,12 +555,22 @@ void run_start(struct engine *e, struct node_role **nrs, size_t n, bool attach)
 			run_cut_short(e, nr);
 		if (!attach || s->provider)
 			run_number(e, nr);
-		s->runs[i] = nr->run = run_new(e, nr, nr->row.last_run, attach);
+		s->runs[i] = nr->run = run_new(e, nr, nr->row.last_run, attach, hide);
 		s->runs[i]->runner = s->ops;
 		s->runs[i]->instance = s->instance;
 		mark_node_role(e, nr);
 	}
 	effect_add(e, start_effect, s);
+}
+
+void run_start(struct engine *e, struct node_role **nrs, size_t n)
+{
+	start(e, nrs, n, false, false);
+}
+
+void run_attach(struct engine *e, struct node_role *nr, bool hide)
+{
+	start(e, &nr, 1, true, hide);
 }
 
 /* ---- cancel ---- */

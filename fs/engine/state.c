@@ -71,7 +71,9 @@ int64_t node_role_attempts(const struct node_role *nr)
 
 static void run_failure(const struct node_role *nr, struct buf *out)
 {
-	if (nr->row.outcome_unknown)
+	if (nr->lacks)
+		buf_adds(out, nr->lacks);
+	else if (nr->row.outcome_unknown)
 		buf_addf(out,
 		        "outcome unknown: run %lld was interrupted and the role runs once only; look at the node, then write 'accept' or 'run' to "
 		        "ctl",
@@ -155,7 +157,7 @@ void node_role_why(const struct model *m, const struct node_role *nr, struct buf
 		break;
 	case NR_ERROR:
 		run_failure(nr, out);
-		if (nr->row.attempts > 1)
+		if (nr->row.attempts > 1 && !nr->lacks)
 			buf_addf(out, " (after %lld attempts)", (long long)nr->row.attempts);
 		break;
 	case NR_BLOCKED:
@@ -389,7 +391,7 @@ static bool node_moves(const struct model *m, const struct node *n)
 		return !n->waits_for; /* who is being changed moves; who is broken may stay so for ever */
 	for (size_t k = 0; k < n->n_roles; k++) {
 		const struct node_role *nr = n->roles[k];
-		if (nr->unattended || nr->queued || nr->stale || check_is_under_way(m, nr))
+		if (nr->unattended || nr->queued || nr->stale || nr->fetching || check_is_under_way(m, nr))
 			return true;
 		if (!nr->due || node_role_failed_for_good(nr))
 			continue;

@@ -171,6 +171,7 @@ static void retry_node_role(struct verb_call *c, struct node_role *nr)
 		return;
 	nr->row.attempts = 0;
 	nr->retry_at = 0;
+	secrets_retry(c->e, nr);
 	if (node_role_failed_for_good(nr) || nr->row.error)
 		str_replace(&nr->row.error, NULL);
 	if (nr->row.last_result == RUN_CANCELLED)
@@ -414,6 +415,7 @@ static int node_role_run(struct verb_call *c)
 	if (!c->nr->def)
 		return err_set(c->err, EINVAL, "%s is no longer a role of %s", c->nr->row.role, c->n->row.name);
 	c->nr->row.wish_run = true;
+	secrets_retry(c->e, c->nr);
 	approve_as_it_is(c->e, c->nr); /* for the tries after a failure too */
 	c->nr->row.attempts = 0;
 	c->nr->row.outcome_unknown = false;

@@ -74,6 +74,13 @@ static void with_id(struct store_batch *b, enum statement s, int64_t id)
 	number(b, id);
 }
 
+void store_put_meta(struct store_batch *b, const char *key, const char *value)
+{
+	step(b, PUT_META);
+	text(b, key);
+	needed(b, value);
+}
+
 void store_put_deployment(struct store_batch *b, const struct row_deployment *r)
 {
 	with_id(b, PUT_DEPLOYMENT, r->id);

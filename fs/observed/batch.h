@@ -28,6 +28,7 @@ enum statement {
 	PUT_COMPONENT,
 	PUT_DIGEST,
 	TRIM_EVENTS,
+	PUT_META,
 	N_STATEMENTS,
 };
 

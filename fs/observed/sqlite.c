@@ -77,6 +77,7 @@ static const char *const statements[N_STATEMENTS] = {
         [PUT_COMPONENT] = "INSERT OR IGNORE INTO components VALUES(?,?)",
         [PUT_DIGEST] = "INSERT OR IGNORE INTO digests VALUES(?,?)",
         [TRIM_EVENTS] = "DELETE FROM events WHERE seq<=?-10000",
+        [PUT_META] = "INSERT OR REPLACE INTO meta VALUES(?,?)",
 };
 
 struct store {

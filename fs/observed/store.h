@@ -143,6 +143,7 @@ int store_meta_put(struct store *s, const char *key, const char *value, struct e
 
 /* Batches copy what they are given. */
 struct store_batch *store_batch_new(struct store *s);
+void store_put_meta(struct store_batch *b, const char *key, const char *value);
 void store_put_deployment(struct store_batch *b, const struct row_deployment *r);
 void store_del_deployment(struct store_batch *b, int64_t id);
 void store_put_node(struct store_batch *b, const struct row_node *r);

@@ -19,7 +19,7 @@ static void render_why(const struct object *o, struct buf *out)
 
 static void render_error(const struct object *o, struct buf *out)
 {
-	add_line(out, o->node_role->row.error);
+	add_line(out, o->node_role->lacks ? o->node_role->lacks : o->node_role->row.error);
 }
 
 static void render_digest(const struct object *o, struct buf *out)

@@ -34,6 +34,8 @@ void exec_end(struct ssh_exec *e, int code, const char *msg)
 void exec_free(struct ssh_exec *e)
 {
 	free(e->command);
+	if (e->input)
+		explicit_bzero(e->input, e->input_len); /* secrets may be in it */
 	free(e->input);
 	free(e->chunk);
 	buf_release(&e->tail);

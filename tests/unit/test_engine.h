@@ -30,6 +30,7 @@ static char world[64], repo[96], state_dir[96], cache_dir[96];
 static struct engine *engine;
 static struct model *model;
 static char refused_why[1024]; /* of the last write that was refused */
+static const char *secrets_source; /* -o secrets; NULL: the state directory's own */
 
 /* ---- the repo ---- */
 
@@ -102,7 +103,7 @@ static inline void put_web(void)
 
 static inline int try_open(const char *const *only, struct err **err)
 {
-	struct engine_options opt = {.repo = repo, .mountpoint = "/rebar", .state_dir = state_dir, .cache_dir = cache_dir, .only = only};
+	struct engine_options opt = {.repo = repo, .mountpoint = "/rebar", .state_dir = state_dir, .cache_dir = cache_dir, .secrets = secrets_source, .only = only};
 	int rc = engine_open(&opt, &engine, err);
 	if (rc < 0)
 		return rc;
