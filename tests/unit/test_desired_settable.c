@@ -16,7 +16,7 @@ static void make_all(void)
 	put("deployments/prod/deployment.ini",
 	        "[deployment]\nlike = etcd\n[nodes web]\nprovider = dc\nnodes = n1\nroles = tool\n[params tool]\nname = "
 	        "all\nlevel = high\n[params tool @web]\nlevel = low\n");
-	d = parse_tree(read_tree_opt(NULL));
+	d = parse();
 	char *all = problems(d);
 	cr_assert_str_eq(all, "", "%s", all);
 	free(all);
