@@ -117,6 +117,27 @@ settle d 30
 plan 1
 expect "the plan of d" "$(sed -n '/deployments.d.plan/{n;p}' "$T/plan")" "plan -: nothing to do"
 
+say "a stage that may have only what passed in another"
+document deployments/prod/deployment.ini <<<$'[deployment]\nlike = byhand\ngate = d\n[nodes n]\ncount = 1'
+cat "$MNT/problems" >/dev/null
+apply prod
+settle prod 30
+echo pause >"$MNT/ctl"
+cp -a "$REPO/deployments/prod" "$TREE/deployments/"
+echo 'false' >>"$TREE/roles/app/apply"
+sed -i 's/^size = 7/size = 9/' "$TREE/deployments/d/deployment.ini"
+sed -i 's/^count = 1/count = 2/' "$TREE/deployments/prod/deployment.ini"
+untouched plan 1
+cp -a "$TREE/deployments" "$TREE/roles" "$REPO/"
+mount_plan | diff - "$T/plan" || fail "the mount tells another plan of what is gated than was foretold"
+expect_match "the plan of prod" "$(cat "$T/plan")" '^\+ node prod-n-2 '
+expect_no_match "the plan of prod" "$(cat "$T/plan")" '^~ run  app on prod-n-1 +content'
+git -C "$REPO" checkout -q -- . && rm -r "$REPO/deployments/prod"
+git -C "$TREE" checkout -q -- . && rm -r "$TREE/deployments/prod"
+echo resume >"$MNT/ctl"
+cat "$MNT/problems" >/dev/null
+settle d 30
+
 say "a tree with a mistake"
 sed -i 's/^size = 7/size = 700/' "$TREE/deployments/d/deployment.ini"
 plan 2
