@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LIST_MAX 4096 /* names are looked for in lists one by one */
+
 void section_words(const char *section, struct strlist *ret)
 {
 	while (*section) {
@@ -106,7 +108,7 @@ static void unknown_key(struct parse *p, struct doc *doc, const struct key_row *
 				GROW(keys, n, cap);
 				keys[n++] = r->key;
 			}
-	mistake(p, doc, doc, s->line, EINVAL, "unknown key '%s' in [%s]%s", s->key, s->section, did_you_mean(hint, s->key, keys, n));
+	mistake(p, doc, doc, s->line, EINVAL, "unknown key '%s' in [%s]%s", s->key, s->section, did_you_mean(p, hint, s->key, keys, n));
 }
 
 const char *predicate(const struct err *err)
@@ -123,6 +125,27 @@ static bool may_be_empty(const struct key_row *r)
 	return r->type == VALUE_LIST || !strcmp(r->key, "help") || !strcmp(r->key, "default");
 }
 
+void list_names(const char *text, struct strlist *ret)
+{
+	strlist_split(ret, text ? text : "");
+	while (ret->n > LIST_MAX) {
+		free(ret->items[--ret->n]);
+		ret->items[ret->n] = NULL;
+	}
+}
+
+/* Node sets have a limit of their own. */
+static bool is_too_long(const struct key_row *row, const char *value)
+{
+	size_t n = 0;
+	if (row->type == VALUE_LIST && strcmp(row->key, "nodes"))
+		while ((value = strchr(value, ',')) && n < LIST_MAX) {
+			value++;
+			n++;
+		}
+	return n == LIST_MAX;
+}
+
 static void check_setting(struct parse *p, struct doc *doc, const struct key_row *const *tables, const struct setting *s)
 {
 	struct err *err = NULL;
@@ -135,6 +158,10 @@ static void check_setting(struct parse *p, struct doc *doc, const struct key_row
 	}
 	if (!*s->value && !may_be_empty(row)) {
 		mistake(p, doc, doc, s->line, EINVAL, "'%s' has no value", s->key);
+		return;
+	}
+	if (is_too_long(row, s->value)) {
+		mistake(p, doc, doc, s->line, ERANGE, "'%s' has more than %d names", s->key, LIST_MAX);
 		return;
 	}
 	if (key_check(row, s->value, &err) >= 0)
@@ -180,10 +207,10 @@ int param_check(const struct def_param *param, const char *text, struct err **er
 	return value_check(param->type, text, param->min, param->max, param->values, err);
 }
 
-const char *suggest_param(const struct def_role *r, const char *word, char buf[160])
+const char *suggest_param(struct parse *p, const struct def_role *r, const char *word, char buf[160])
 {
 	_cleanup_free_ const char **names = xcalloc(r->n_params + 1, sizeof *names);
 	for (size_t i = 0; i < r->n_params; i++)
 		names[i] = r->params[i].name;
-	return did_you_mean(buf, word, names, r->n_params);
+	return did_you_mean(p, buf, word, names, r->n_params);
 }

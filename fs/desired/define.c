@@ -35,10 +35,9 @@ static const char *section_name(const char *section, const char *kind)
 
 static bool is_first_heading(const struct doc *doc, size_t i)
 {
-	for (size_t j = 0; j < i; j++)
-		if (!strcmp(doc->ini.headings[j].name, doc->ini.headings[i].name))
-			return false;
-	return true;
+	size_t first = i;
+	index_find(doc->ini.by_heading, doc->ini.headings[i].name, &first);
+	return first == i;
 }
 
 /* ---- providers ---- */
@@ -99,7 +98,7 @@ void define_provider(struct parse *p, struct doc *doc)
 		for (; n < p->schema->n_providers && n < 32; n++)
 			names[n] = p->schema->providers[n].type;
 		mistake(p, doc, doc, doc_line(doc, "provider", "type"), EINVAL, "unknown provider type '%s'%s", def->type,
-		        did_you_mean(hint, def->type, names, n));
+		        did_you_mean(p, hint, def->type, names, n));
 	}
 	def->image = xstrdup(text_of(doc, "provider", "image"));
 	def->max_parallel = number(doc, provider_keys, "provider", "max-parallel");
@@ -145,7 +144,7 @@ void define_node(struct parse *p, struct doc *doc)
 	def->provider = xstrdup(text_of(doc, "node", "provider"));
 	const char *labels = text_of(doc, "node", "labels");
 	if (labels)
-		strlist_split(&def->labels, labels);
+		list_names(labels, &def->labels);
 	identify_node(def);
 	if (doc->td->text)
 		check_node_form(p, doc, def->provider);
@@ -165,15 +164,17 @@ static void link_node_value(struct parse *p, struct doc *doc, struct all_node *p
 		return;
 	const struct def_param *param = def_param_find(role, s->key);
 	if (!param) {
-		mistake(p, doc, doc, s->line, EINVAL, "role '%s' has no parameter '%s'%s", role->name, s->key, suggest_param(role, s->key, hint));
+		mistake(p, doc, doc, s->line, EINVAL, "role '%s' has no parameter '%s'%s", role->name, s->key, suggest_param(p, role, s->key, hint));
 		return;
 	}
 	if (param_check(param, s->value, &err) < 0)
 		mistake(p, doc, doc, s->line, err->code, "parameter '%s' of role '%s'%s", s->key, role->name, predicate(err));
 	err_free(err);
 	GROW(priv->values, priv->n_values, priv->cap_values);
-	priv->values[priv->n_values++] =
+	priv->values[priv->n_values] =
 	        (struct def_value){xstrdup(role->name), xstrdup(s->key), xstrdup(s->value), NULL, xasprintf("%s:%d", doc->td->path, s->line)};
+	value_put(&priv->by_value, &priv->values[priv->n_values], priv->n_values);
+	priv->n_values++;
 }
 
 static void link_node_heading(struct parse *p, struct doc *doc, const struct ini_heading *h)
@@ -328,7 +329,9 @@ static void define_declared(struct parse *p, struct doc *doc, struct all_role *p
 		if (section_name(h->name, "param")) {
 			int line = doc_line(doc, h->name, "default");
 			priv->origins[def->n_params] = xasprintf("%s:%d (default)", doc->td->path, line ? line : h->line);
-			define_param(p, doc, h->name, h->line, &def->params[def->n_params++]);
+			define_param(p, doc, h->name, h->line, &def->params[def->n_params]);
+			index_put(&def->by_param, def->params[def->n_params].name, def->n_params);
+			def->n_params++;
 		} else if (section_name(h->name, "output"))
 			define_output(p, doc, h->name, h->line, &def->outputs[def->n_outputs++]);
 	}
@@ -355,7 +358,8 @@ static void add_want(struct parse *p, struct doc *doc, int line, const char *tex
 		size_t n = sizeof fact_keys / sizeof *fact_keys;
 		for (size_t i = 0; i <= n; i++)
 			if (i == n)
-				mistake(p, doc, doc, line, EINVAL, "'wants' names no fact '%s'%s", w->key, did_you_mean(hint, w->key, fact_keys, n));
+				mistake(p, doc, doc, line, EINVAL, "'wants' names no fact '%s'%s", w->key,
+				        did_you_mean(p, hint, w->key, fact_keys, n));
 			else if (!strcmp(fact_keys[i], w->key))
 				break;
 	} else if (dot && dot > text && dot[1]) {
@@ -367,7 +371,7 @@ static void add_want(struct parse *p, struct doc *doc, int line, const char *tex
 	} else {
 		static const char *const words[] = {"nodes", "node", "facts"};
 		mistake(p, doc, doc, line, EINVAL, "'wants' takes nodes, node, facts.KEY and ROLE.KEY, not '%s'%s", text,
-		        did_you_mean(hint, text, words, 3));
+		        did_you_mean(p, hint, text, words, 3));
 		free(w->text);
 		return;
 	}
@@ -378,7 +382,7 @@ static void define_wants(struct parse *p, struct doc *doc, int line)
 {
 	struct def_role *def = doc->def;
 	_cleanup_strlist_ struct strlist items = {0};
-	strlist_split(&items, text_of(doc, "role", "wants") ? text_of(doc, "role", "wants") : "");
+	list_names(text_of(doc, "role", "wants"), &items);
 	def->wants = xcalloc(items.n + 1, sizeof *def->wants);
 	for (size_t i = 0; i < items.n; i++) {
 		bool twice = false;
@@ -393,8 +397,7 @@ static void define_wants(struct parse *p, struct doc *doc, int line)
 static int define_list(const struct doc *doc, const char *key, struct strlist *ret)
 {
 	_cleanup_strlist_ struct strlist items = {0};
-	const char *text = text_of(doc, "role", key);
-	strlist_split(&items, text ? text : "");
+	list_names(text_of(doc, "role", key), &items);
 	for (size_t i = 0; i < items.n; i++)
 		if (!strlist_has(ret, items.items[i]))
 			strlist_add(ret, items.items[i]);
@@ -434,7 +437,7 @@ static void check_runner(struct parse *p, struct doc *doc, const struct schema_r
 		mistake(p, doc, doc, heading_line(doc, "role"), EINVAL, "[role] has no 'runner': say %s", buf_str(&all));
 	else if (!runner)
 		mistake(p, doc, doc, doc_line(doc, "role", "runner"), EINVAL, "unknown runner '%s'%s", def->runner,
-		        did_you_mean(hint, def->runner, names, n));
+		        did_you_mean(p, hint, def->runner, names, n));
 }
 
 void define_role(struct parse *p, struct doc *doc, struct all_role *priv)

@@ -157,6 +157,7 @@ static void make_group(struct deploy *all, struct work *w, const struct effectiv
 	const struct effective_item *nodes = effective_get(&w->effective, h->name, "nodes");
 	const struct effective_item *way = nodes ? nodes : count;
 	*g = (struct def_group){.name = xstrdup(h->name + 6)};
+	index_put(&w->def->by_group, g->name, w->def->n_groups);
 	w->places[w->def->n_groups++] = (struct place){way ? way->doc : h->doc, way ? way->line : h->line};
 	group_provider(all, w, g, h);
 	group_limits(g, &w->effective, h->name);
@@ -195,7 +196,7 @@ static void add_roles(struct deploy *all, struct work *w, const char *section, s
 	char hint[160];
 	if (!item)
 		return;
-	strlist_split(&names, item->value);
+	list_names(item->value, &names);
 	for (size_t i = 0; i < names.n; i++) {
 		struct doc *doc = parse_doc(all->p, DOC_ROLE, names.items[i]);
 		if (!doc) {

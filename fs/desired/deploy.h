@@ -20,6 +20,7 @@ struct effective {
 	size_t n, cap;
 	struct effective_heading *headings; /* each once */
 	size_t n_headings, cap_headings;
+	struct index *by_key, *by_heading;
 };
 void effective_make(struct effective *e, const struct effective *parent, const struct doc *child);
 const struct effective_item *effective_get(const struct effective *e, const char *section, const char *key);

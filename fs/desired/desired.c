@@ -53,28 +53,33 @@ const struct def_source *desired_source(const struct desired *d, const char *pat
 
 const struct def_group *def_group_find(const struct def_deployment *d, const char *name)
 {
-	for (size_t i = 0; i < d->n_groups; i++)
-		if (!strcmp(d->groups[i].name, name))
-			return &d->groups[i];
-	return NULL;
+	size_t at;
+	return index_find(d->by_group, name, &at) ? &d->groups[at] : NULL;
 }
 
 const struct def_param *def_param_find(const struct def_role *r, const char *name)
 {
-	for (size_t i = 0; i < r->n_params; i++)
-		if (!strcmp(r->params[i].name, name))
-			return &r->params[i];
-	return NULL;
+	size_t at;
+	return index_find(r->by_param, name, &at) ? &r->params[at] : NULL;
 }
 
-static const struct def_value *find_value(const struct def_value *values, size_t n, const char *role, const char *param, const char *group)
+static char *value_name(const char *role, const char *group)
 {
-	for (size_t i = n; i-- > 0;) {
-		const struct def_value *v = &values[i];
-		if (!strcmp(v->param, param) && !strcmp(v->role, role) && (group ? v->group && !strcmp(v->group, group) : !v->group))
-			return v;
-	}
-	return NULL;
+	return group ? xasprintf("%s @%s", role, group) : xstrdup(role);
+}
+
+void value_put(struct index **ix, const struct def_value *v, size_t at)
+{
+	_cleanup_free_ char *where = value_name(v->role, v->group);
+	index_put_pair(ix, where, v->param, at);
+}
+
+static const struct def_value *find_value(
+        const struct def_value *values, const struct index *ix, const char *role, const char *param, const char *group)
+{
+	_cleanup_free_ char *where = value_name(role, group);
+	size_t at;
+	return index_find_pair(ix, where, param, &at) ? &values[at] : NULL;
 }
 
 static const char *default_origin(const struct all *a, const struct def_role *role, const struct def_param *param)
@@ -92,12 +97,12 @@ const char *desired_param(const struct desired *d, const struct def_deployment *
 	struct def_node **n = node ? find_node(d, node) : NULL;
 	if (n) {
 		const struct all_node *priv = &a->nodes[n - d->nodes];
-		v = find_value(priv->values, priv->n_values, role->name, param->name, NULL);
+		v = find_value(priv->values, priv->by_value, role->name, param->name, NULL);
 	}
 	if (!v && group)
-		v = find_value(dep->values, dep->n_values, role->name, param->name, group);
+		v = find_value(dep->values, dep->by_value, role->name, param->name, group);
 	if (!v)
-		v = find_value(dep->values, dep->n_values, role->name, param->name, NULL);
+		v = find_value(dep->values, dep->by_value, role->name, param->name, NULL);
 	if (ret_origin && (v || param->dflt))
 		*ret_origin = v ? v->origin : default_origin(a, role, param);
 	return v ? v->value : param->dflt;
@@ -156,6 +161,7 @@ static void free_role(struct def_role *r, struct all_role *priv)
 		free(r->wants[i].role);
 		free(r->wants[i].key);
 	}
+	index_release(&r->by_param);
 	free(priv->origins);
 	free(r->params);
 	free(r->outputs);
@@ -174,6 +180,7 @@ static void free_role(struct def_role *r, struct all_role *priv)
 static void free_node(struct def_node *n, struct all_node *priv)
 {
 	free_values(priv->values, priv->n_values);
+	index_release(&priv->by_value);
 	strlist_release(&n->labels);
 	settings_release(&n->settings);
 	free(n->name);
@@ -191,6 +198,8 @@ static void free_deployment(struct def_deployment *d)
 		free(d->groups[i].roles);
 	}
 	free_values(d->values, d->n_values);
+	index_release(&d->by_group);
+	index_release(&d->by_value);
 	settings_release(&d->own);
 	settings_release(&d->effective);
 	free(d->groups);

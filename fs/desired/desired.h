@@ -11,6 +11,7 @@
 
 #include "fs/base/err.h"
 #include "fs/base/hash.h"
+#include "fs/base/index.h"
 #include "fs/base/keys.h"
 #include "fs/base/str.h"
 #include <stdbool.h>
@@ -83,6 +84,7 @@ struct def_role {
 	bool repair;
 	struct def_param *params;
 	size_t n_params;
+	struct index *by_param; /* name -> of params */
 	struct def_output *outputs;
 	size_t n_outputs;
 	struct settings settings; /* all of role.ini */
@@ -145,9 +147,10 @@ struct def_deployment {
 	size_t n_roles;
 	struct def_value *values;
 	size_t n_values;
-	struct settings own;       /* as written in this document */
-	struct settings effective; /* with what `like` inherits */
-	struct hash closure;       /* of all documents and role contents it refers to: same hash, nothing to do */
+	struct index *by_group, *by_value; /* name -> of groups; what is set -> of values */
+	struct settings own;               /* as written in this document */
+	struct settings effective;         /* with what `like` inherits */
+	struct hash closure;               /* of all documents and role contents it refers to: same hash, nothing to do */
 };
 
 struct problem {

@@ -81,7 +81,7 @@ static void link_wants(struct parse *p, struct doc *doc, const struct def_role *
 		char hint[160];
 		if (!found)
 			mistake(p, doc, doc, priv->wants_line, ENOENT, "'wants' names output '%s', which role '%s' does not declare%s", w->key,
-			        w->role, did_you_mean(hint, w->key, names, maker->n_outputs));
+			        w->role, did_you_mean(p, hint, w->key, names, maker->n_outputs));
 	}
 }
 

@@ -4,7 +4,6 @@
 #include <ini.h>
 #include <stdio.h>
 #include <string.h>
-#include <uthash.h>
 
 static bool blank(char c)
 {
@@ -178,11 +177,6 @@ bool ini_next_line(const char *text, size_t len, size_t *pos, const char **ret_l
 	return true;
 }
 
-struct seen { /* "section\nkey" -> the line that set it */
-	char *key;
-	int line;
-	UT_hash_handle hh;
-};
 struct reading {
 	const char *text;
 	size_t len, pos;
@@ -190,8 +184,8 @@ struct reading {
 	int key_line; /* of the key the reader is in; 0: none */
 	size_t key_indent;
 	bool in_key, in_section;
-	bool skip_more; /* the key above had a mistake: its continued lines are no keys and no mistakes of their own */
-	struct seen *seen;
+	bool skip_more;   /* the key above had a mistake: its continued lines are no keys and no mistakes of their own */
+	struct buf value; /* of the last setting, while lines continue it */
 	struct ini_doc *doc;
 	ini_mistake_fn *mistake;
 	void *arg;
@@ -200,8 +194,10 @@ struct reading {
 static void add_heading(struct reading *r, const char *s, const struct ini_line *l)
 {
 	struct ini_doc *d = r->doc;
+	char *name = ini_section_name(s + l->name_from, l->name_to - l->name_from);
 	GROW(d->headings, d->n_headings, d->cap_headings);
-	d->headings[d->n_headings++] = (struct ini_heading){ini_section_name(s + l->name_from, l->name_to - l->name_from), r->line};
+	index_put(&d->by_heading, name, d->n_headings);
+	d->headings[d->n_headings++] = (struct ini_heading){name, r->line};
 }
 
 /* Follows inih's state and says whether it may see the line, and from where on: to inih every indented line continues a value. */
@@ -270,6 +266,15 @@ static struct setting *setting_at(struct settings *s, int line)
 	return s->n && s->items[s->n - 1].line == line ? &s->items[s->n - 1] : NULL;
 }
 
+static void end_value(struct reading *r)
+{
+	struct settings *all = &r->doc->settings;
+	if (!r->value.len)
+		return;
+	free(all->items[all->n - 1].value);
+	all->items[all->n - 1].value = buf_detach(&r->value, NULL);
+}
+
 static int on_value(void *user, const char *section, const char *key, const char *value)
 {
 	struct reading *r = user;
@@ -278,26 +283,22 @@ static int on_value(void *user, const char *section, const char *key, const char
 	if (r->line != r->key_line) {
 		/* "like = a,\n   b" reads as "a, b": what was folded for its length is one line again */
 		if (last && *value) {
-			char *joined = *last->value ? xasprintf("%s %s", last->value, value) : xstrdup(value);
-			free(last->value);
-			last->value = joined;
+			if (!r->value.len)
+				buf_adds(&r->value, last->value);
+			buf_addf(&r->value, "%s%s", r->value.len ? " " : "", value);
 		}
 		return 1;
 	}
+	end_value(r);
 	_cleanup_free_ char *name = ini_section_name(section, strlen(section));
-	_cleanup_free_ char *id = xasprintf("%s\n%s", name, key);
-	struct seen *seen;
-	HASH_FIND_STR(r->seen, id, seen);
-	if (seen) {
-		_cleanup_free_ char *text = xasprintf("'%s' is set in [%s] already, at line %d", key, name, seen->line);
+	size_t at;
+	if (index_find_pair(r->doc->by_key, name, key, &at)) {
+		_cleanup_free_ char *text = xasprintf("'%s' is set in [%s] already, at line %d", key, name, all->items[at].line);
 		r->mistake(r->arg, r->line, (int)r->key_indent + 1, text);
 		r->skip_more = true;
 		return 1;
 	}
-	seen = xcalloc(1, sizeof *seen);
-	seen->key = xstrdup(id);
-	seen->line = r->line;
-	HASH_ADD_KEYPTR(hh, r->seen, seen->key, strlen(seen->key), seen);
+	index_put_pair(&r->doc->by_key, name, key, all->n);
 	settings_add(all, name, key, value, r->line);
 	return 1;
 }
@@ -307,12 +308,7 @@ void ini_read(const char *text, size_t len, struct ini_doc *doc, ini_mistake_fn 
 	struct reading r = {.text = text, .len = len, .doc = doc, .mistake = mistake, .arg = arg};
 	/* its result only repeats what the reader has seen: lines it would refuse never reach it */
 	ini_parse_stream(next_line, &r, on_value, &r);
-	struct seen *s, *tmp;
-	HASH_ITER (hh, r.seen, s, tmp) {
-		HASH_DEL(r.seen, s);
-		free(s->key);
-		free(s);
-	}
+	end_value(&r);
 }
 
 void ini_doc_release(struct ini_doc *doc)
@@ -321,5 +317,7 @@ void ini_doc_release(struct ini_doc *doc)
 	for (size_t i = 0; i < doc->n_headings; i++)
 		free(doc->headings[i].name);
 	free(doc->headings);
+	index_release(&doc->by_key);
+	index_release(&doc->by_heading);
 	*doc = (struct ini_doc){0};
 }

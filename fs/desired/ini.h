@@ -3,6 +3,7 @@
 #define REBARFS_DESIRED_INI_H
 
 #include "fs/base/buf.h"
+#include "fs/base/index.h"
 #include "fs/base/keys.h"
 #include <stddef.h>
 
@@ -18,6 +19,7 @@ struct ini_doc {
 	struct settings settings; /* in document order */
 	struct ini_heading *headings;
 	size_t n_headings, cap_headings;
+	struct index *by_key, *by_heading; /* section and key -> of settings; name -> of headings, the first of that name */
 };
 /* One call for each mistake, in order of lines. Columns count bytes, from 1. */
 typedef void ini_mistake_fn(void *arg, int line, int column, const char *text);

@@ -116,6 +116,7 @@ struct all { /* what a struct desired really is */
 struct all_node {
 	struct def_value *values; /* [params ROLE] of node.ini */
 	size_t n_values, cap_values;
+	struct index *by_value;
 };
 struct all_role {
 	char **origins; /* parallel to params: "roles/etcd/role.ini:7 (default)" */
@@ -130,6 +131,7 @@ struct parse {
 	bool form;                             /* documents are being read one by one: mistakes are of form */
 	size_t cap_problems;
 	struct told *told; /* mistakes that several may find */
+	size_t guessed;
 };
 /* Records a mistake at a line of doc. It makes owner wrong, which is doc itself or a deployment that builds on it. */
 void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line, int code, const char *fmt, ...)
@@ -137,11 +139,11 @@ void mistake(struct parse *p, struct doc *owner, const struct doc *doc, int line
 /* The same about any file. */
 void mistake_at(struct parse *p, struct doc *owner, const char *path, int line, int code, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* " (did you mean 'x'?)" or "" from names; the result is good until the next call with the same buffer. */
-const char *did_you_mean(char buf[160], const char *word, const char *const *names, size_t n);
+const char *did_you_mean(struct parse *p, char buf[160], const char *word, const char *const *names, size_t n);
 
 struct doc *parse_doc(const struct parse *p, enum doc_kind kind, const char *name); /* NULL: none */
 /* did_you_mean over the names of all documents of a kind. */
-const char *suggest_doc(const struct parse *p, enum doc_kind kind, const char *word, char buf[160]);
+const char *suggest_doc(struct parse *p, enum doc_kind kind, const char *word, char buf[160]);
 const struct setting *doc_setting(const struct doc *d, const char *section, const char *key);
 int doc_line(const struct doc *d, const char *section, const char *key); /* 0: not set */
 int heading_line(const struct doc *d, const char *section);              /* 0: not there */
@@ -152,6 +154,8 @@ void section_words(const char *section, struct strlist *ret);
 bool section_matches(const char *pattern, const char *section);
 /* Sections and keys against tables (NULL-terminated list), values against rows. [params ...] is the caller's. */
 void check_form(struct parse *p, struct doc *doc, const struct key_row *const *tables);
+/* The names of a list, as many as may be: more were a mistake. */
+void list_names(const char *text, struct strlist *ret);
 bool is_params(const char *section); /* [params] or [params ...] */
 /* A value's error as what is said of a subject: " must be yes or no", ": 'x' is too large". Good until the next call of the thread. */
 const char *predicate(const struct err *err);
@@ -159,7 +163,7 @@ const struct schema_provider *schema_provider_find(const struct desired_schema *
 const struct schema_runner *schema_runner_find(const struct desired_schema *s, const char *name);
 /* One value against a declared parameter. secret:NAME stands for anything. */
 int param_check(const struct def_param *param, const char *text, struct err **err);
-const char *suggest_param(const struct def_role *r, const char *word, char buf[160]);
+const char *suggest_param(struct parse *p, const struct def_role *r, const char *word, char buf[160]);
 
 /* ---- columns (column.c) ---- */
 
@@ -186,6 +190,9 @@ struct closure {
 void closure_make(const struct tree *t, const struct def_deployment *dep, struct closure *ret);
 void closure_release(struct closure *c);
 void closure_hash(const struct tree *t, const struct def_deployment *dep, struct hash *ret);
+
+/* values[at] sets this parameter (group NULL: everywhere). */
+void value_put(struct index **ix, const struct def_value *v, size_t at);
 
 /* Roles needed before r: requires, after, and the makers of outputs it wants. Names, each once. */
 void role_needs(const struct def_role *r, struct strlist *ret);

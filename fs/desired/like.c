@@ -4,19 +4,24 @@
 #include <errno.h>
 #include <string.h>
 
-static void add_item(struct effective *e, const struct setting *s, const struct doc *doc)
+static void add_item(struct effective *e, const struct effective_item *item)
 {
 	GROW(e->items, e->n, e->cap);
-	e->items[e->n++] = (struct effective_item){s->section, s->key, s->value, s->line, doc};
+	index_put_pair(&e->by_key, item->section, item->key, e->n);
+	e->items[e->n++] = *item;
 }
 
-static void add_heading(struct effective *e, const struct ini_heading *h, const struct doc *doc)
+static void add_own(struct effective *e, const struct setting *s, const struct doc *doc)
 {
-	for (size_t i = 0; i < e->n_headings; i++)
-		if (!strcmp(e->headings[i].name, h->name))
-			return;
+	add_item(e, &(struct effective_item){s->section, s->key, s->value, s->line, doc});
+}
+
+static void add_heading(struct effective *e, const struct effective_heading *h)
+{
+	if (!index_put(&e->by_heading, h->name, e->n_headings))
+		return;
 	GROW(e->headings, e->n_headings, e->cap_headings);
-	e->headings[e->n_headings++] = (struct effective_heading){h->name, h->line, doc};
+	e->headings[e->n_headings++] = *h;
 }
 
 /* Where nodes of a group come from is said in one way: a child's own way displaces the one it would inherit. */
@@ -49,24 +54,18 @@ static void inherit(struct effective *e, const struct effective *parent, const s
 			continue;
 		const struct setting *own = doc_setting(child, item->section, item->key);
 		if (own)
-			add_item(e, own, child);
-		else {
-			GROW(e->items, e->n, e->cap);
-			e->items[e->n++] = *item;
-		}
+			add_own(e, own, child);
+		else
+			add_item(e, item);
 	}
-	for (size_t i = 0; i < parent->n_headings; i++) {
-		const struct effective_heading *h = &parent->headings[i];
-		add_heading(e, &(struct ini_heading){(char *)h->name, h->line}, h->doc);
-	}
+	for (size_t i = 0; i < parent->n_headings; i++)
+		add_heading(e, &parent->headings[i]);
 }
 
 const struct effective_item *effective_get(const struct effective *e, const char *section, const char *key)
 {
-	for (size_t i = 0; i < e->n; i++)
-		if (!strcmp(e->items[i].section, section) && !strcmp(e->items[i].key, key))
-			return &e->items[i];
-	return NULL;
+	size_t at;
+	return index_find_pair(e->by_key, section, key, &at) ? &e->items[at] : NULL;
 }
 
 void effective_make(struct effective *e, const struct effective *parent, const struct doc *child)
@@ -77,16 +76,18 @@ void effective_make(struct effective *e, const struct effective *parent, const s
 	for (size_t i = 0; i < own->n; i++) {
 		const struct setting *s = &own->items[i];
 		if (!parent || !effective_get(e, s->section, s->key))
-			add_item(e, s, child);
+			add_own(e, s, child);
 	}
 	for (size_t i = 0; i < child->ini.n_headings; i++)
-		add_heading(e, &child->ini.headings[i], child);
+		add_heading(e, &(struct effective_heading){child->ini.headings[i].name, child->ini.headings[i].line, child});
 }
 
 void effective_release(struct effective *e)
 {
 	free(e->items);
 	free(e->headings);
+	index_release(&e->by_key);
+	index_release(&e->by_heading);
 	*e = (struct effective){0};
 }
 

@@ -6,6 +6,12 @@
 #include <string.h>
 #include <uthash.h>
 
+/* Names compared with a mistyped one, over all mistakes: whoever has ten thousand of them is not helped by ten thousand proposals. */
+#define GUESSES_MAX 1000000
+
+/* A value may be as long as a document. */
+#define SENTENCE_MAX 1000
+
 /* ---- mistakes ---- */
 
 static void remember_first(struct doc *owner, const char *path, int line, const char *text)
@@ -54,6 +60,8 @@ static void record(struct parse *p, struct doc *owner, bool shared, const char *
 {
 	struct desired *d = &p->all->d;
 	_cleanup_free_ char *file = xstrdup(path);
+	if (strlen(text) > SENTENCE_MAX)
+		strcpy(text + SENTENCE_MAX - 3, "...");
 	str_make_line(file);
 	str_make_line(text);
 	if (owner) {
@@ -91,9 +99,10 @@ void mistake_at(struct parse *p, struct doc *owner, const char *path, int line, 
 	va_end(ap);
 }
 
-const char *did_you_mean(char buf[160], const char *word, const char *const *names, size_t n)
+const char *did_you_mean(struct parse *p, char buf[160], const char *word, const char *const *names, size_t n)
 {
-	const char *near = n ? str_suggest(word, names, n) : NULL;
+	p->guessed += n;
+	const char *near = n && p->guessed <= GUESSES_MAX ? str_suggest(word, names, n) : NULL;
 	buf[0] = 0;
 	if (near)
 		snprintf(buf, 160, " (did you mean '%s'?)", near);
@@ -108,21 +117,18 @@ struct doc *parse_doc(const struct parse *p, enum doc_kind kind, const char *nam
 	return td ? &p->docs[td - p->t->docs] : NULL;
 }
 
-const char *suggest_doc(const struct parse *p, enum doc_kind kind, const char *word, char buf[160])
+const char *suggest_doc(struct parse *p, enum doc_kind kind, const char *word, char buf[160])
 {
 	_cleanup_free_ const char **names = xcalloc(p->n[kind] + 1, sizeof *names);
 	for (size_t i = 0; i < p->n[kind]; i++)
 		names[i] = p->docs[p->first[kind] + i].td->name;
-	return did_you_mean(buf, word, names, p->n[kind]);
+	return did_you_mean(p, buf, word, names, p->n[kind]);
 }
 
 const struct setting *doc_setting(const struct doc *d, const char *section, const char *key)
 {
-	const struct settings *s = &d->ini.settings;
-	for (size_t i = 0; i < s->n; i++)
-		if (!strcmp(s->items[i].section, section) && !strcmp(s->items[i].key, key))
-			return &s->items[i];
-	return NULL;
+	size_t at;
+	return index_find_pair(d->ini.by_key, section, key, &at) ? &d->ini.settings.items[at] : NULL;
 }
 
 int doc_line(const struct doc *d, const char *section, const char *key)
@@ -133,10 +139,8 @@ int doc_line(const struct doc *d, const char *section, const char *key)
 
 int heading_line(const struct doc *d, const char *section)
 {
-	for (size_t i = 0; i < d->ini.n_headings; i++)
-		if (!strcmp(d->ini.headings[i].name, section))
-			return d->ini.headings[i].line;
-	return 0;
+	size_t at;
+	return index_find(d->ini.by_heading, section, &at) ? d->ini.headings[at].line : 0;
 }
 
 /* ---- reading one by one ---- */

@@ -12,20 +12,20 @@ static bool in_list(const struct def_role *const *roles, size_t n, const char *n
 	return false;
 }
 
-static const char *suggest_used(const struct def_role *const *roles, size_t n, const char *word, char hint[160])
+static const char *suggest_used(struct parse *p, const struct def_role *const *roles, size_t n, const char *word, char hint[160])
 {
 	_cleanup_free_ const char **names = xcalloc(n + 1, sizeof *names);
 	for (size_t i = 0; i < n; i++)
 		names[i] = roles[i]->name;
-	return did_you_mean(hint, word, names, n);
+	return did_you_mean(p, hint, word, names, n);
 }
 
-static const char *suggest_group(const struct def_deployment *def, const char *word, char hint[160])
+static const char *suggest_group(struct parse *p, const struct def_deployment *def, const char *word, char hint[160])
 {
 	_cleanup_free_ const char **names = xcalloc(def->n_groups + 1, sizeof *names);
 	for (size_t i = 0; i < def->n_groups; i++)
 		names[i] = def->groups[i].name;
-	return did_you_mean(hint, word, names, def->n_groups);
+	return did_you_mean(p, hint, word, names, def->n_groups);
 }
 
 /* Is any role it uses still unread? Then it may bring what is missed here. */
@@ -54,13 +54,13 @@ static void check_heading(struct deploy *all, struct work *w, const struct effec
 		return;
 	if (words.n == 3 && !(g = def_group_find(def, words.items[2] + 1)))
 		mistake(all->p, w->doc, h->doc, h->line, ENOENT, "there is no group '%s' in this deployment%s", words.items[2] + 1,
-		        suggest_group(def, words.items[2] + 1, hint));
+		        suggest_group(all->p, def, words.items[2] + 1, hint));
 	else if (!in_list(def->roles, def->n_roles, role))
 		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "role '%s' is not used in this deployment%s", role,
-		        suggest_used(def->roles, def->n_roles, role, hint));
+		        suggest_used(all->p, def->roles, def->n_roles, role, hint));
 	else if (g && !in_list(g->roles, g->n_roles, role))
 		mistake(all->p, w->doc, h->doc, h->line, EINVAL, "role '%s' is not on the nodes of group '%s'%s", role, g->name,
-		        suggest_used(g->roles, g->n_roles, role, hint));
+		        suggest_used(all->p, g->roles, g->n_roles, role, hint));
 }
 
 static void add_value(struct deploy *all, struct work *w, const struct effective_item *item)
@@ -79,14 +79,16 @@ static void add_value(struct deploy *all, struct work *w, const struct effective
 		return;
 	if (!param) {
 		mistake(all->p, w->doc, item->doc, item->line, EINVAL, "role '%s' has no parameter '%s'%s", role->name, item->key,
-		        suggest_param(role, item->key, hint));
+		        suggest_param(all->p, role, item->key, hint));
 		return;
 	}
 	if (param_check(param, item->value, &err) < 0)
 		mistake(all->p, w->doc, item->doc, item->line, err->code, "parameter '%s' of role '%s'%s", item->key, role->name, predicate(err));
 	err_free(err);
-	def->values[def->n_values++] = (struct def_value){xstrdup(role->name), xstrdup(item->key), xstrdup(item->value),
+	def->values[def->n_values] = (struct def_value){xstrdup(role->name), xstrdup(item->key), xstrdup(item->value),
 	        words.n == 3 ? xstrdup(words.items[2] + 1) : NULL, xasprintf("%s:%d", item->doc->td->path, item->line)};
+	value_put(&def->by_value, &def->values[def->n_values], def->n_values);
+	def->n_values++;
 }
 
 /* Has every node of the group a value of its own? */

@@ -45,6 +45,8 @@ static void fill_model(void)
 	HASH_ADD(hh_id, model.node_roles_by_id, row.id, sizeof node_role.row.id, &node_role);
 	role_def.params = &param;
 	role_def.n_params = 1;
+	index_put(&role_def.by_param, param.name, 0);
+	index_put(&def.by_group, group.name, 0);
 	settings_add(&def.effective, "deployment", "provider", "laptop", 2);
 	settings_add(&def.effective, "nodes db", "count", "1", 4);
 	settings_add(&def.effective, "nodes db", "count", "3", 5);
