@@ -258,7 +258,11 @@ static void collect_data(void *arg, const char *data, size_t len)
 static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 {
 	struct host *h = arg;
-	if (!res->rc && begun && h->collect.complete) {
+	_cleanup_free_ char *refusal = node_refusal(h->item->target->name, h->collect.refusal ? h->collect.refusal : "");
+	if (refusal) {
+		h->settled = true;
+		finish_why(h, RUN_REFUSED, "%s", refusal);
+	} else if (!res->rc && begun && h->collect.complete) {
 		h->settled = true;
 		collected(h);
 	} else if (res->rc && retry_later(h, res->rc)) {
@@ -629,7 +633,7 @@ static void prepare_done(void *arg, const struct ssh_result *res, bool begun)
 	struct host *h = arg;
 	_cleanup_free_ char *refusal = node_refusal(h->item->target->name, buf_str(&h->answer));
 	if (refusal) {
-		finish_why(h, RUN_FAILED, "%s", refusal);
+		finish_why(h, RUN_REFUSED, "%s", refusal);
 	} else if (res->rc && retry_later(h, res->rc)) {
 		return;
 	} else if (res->rc) {

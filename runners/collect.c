@@ -14,6 +14,7 @@ void collect_reset(struct collect *c)
 	}
 	free(c->outputs);
 	free(c->complaint);
+	free(c->refusal);
 	buf_release(&c->head);
 	buf_release(&c->failed);
 	*c = (struct collect){.on_log = c->on_log, .arg = c->arg, .exit_status = -1};
@@ -80,7 +81,7 @@ static void head_line(struct collect *c, char *line)
 	else if (IS("bad-number"))
 		complain(c, xstrdup("more than 1000 outputs"));
 	else if (IS("foreign") || IS("newer"))
-		snprintf(c->state, sizeof c->state, "foreign");
+		str_replace(&c->refusal, line);
 #undef IS
 }
 

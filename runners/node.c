@@ -279,8 +279,8 @@ bool node_worth_retry(int rc)
 char *node_refusal(const char *node, const char *answer)
 {
 	if (!strncmp(answer, "foreign ", 8))
-		return xasprintf("'%s' belongs to another rebarfs (its /var/lib/rebar/owner names '%.*s'): 'adopt' takes it over", node,
-		        (int)strcspn(answer + 8, "\n"), answer + 8);
+		return xasprintf(
+		        "'%s' belongs to another rebarfs (its /var/lib/rebar/owner names '%.*s')", node, (int)strcspn(answer + 8, "\n"), answer + 8);
 	if (!strncmp(answer, "newer ", 6))
 		return xasprintf("'%s' was taken by a newer mount of this state directory (mount %.*s): is a copy of it in use?", node,
 		        (int)strcspn(answer + 6, "\n"), answer + 6);

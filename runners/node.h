@@ -56,7 +56,8 @@ extern const char node_supervisor_tools[]; /* the functions that the supervisor 
 struct collect {
 	struct buf head;
 	bool head_ended;
-	char state[16];  /* done running starting gone absent outputs foreign; "" while not known */
+	char state[16];  /* done running starting gone absent outputs; "" while not known */
+	char *refusal;   /* "foreign OWNER", "newer MOUNTS" instead of all that; NULL */
 	char reason[16]; /* "cancelled", "timeout"; "": ended by itself */
 	int exit_status; /* -1: none */
 	int64_t took_ms, age_ms;

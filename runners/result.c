@@ -17,6 +17,8 @@ const char *run_result_name(enum run_result r)
 		return "interrupted";
 	case RUN_NOT_STARTED:
 		return "not-started";
+	case RUN_REFUSED:
+		return "refused";
 	}
 	return "unknown";
 }

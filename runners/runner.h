@@ -40,6 +40,7 @@ enum run_result {
 	RUN_CANCELLED,
 	RUN_INTERRUPTED, /* started, and neither status nor process is left */
 	RUN_NOT_STARTED, /* attach_only, and it never began; of a check: the content has none */
+	RUN_REFUSED,     /* the node is another's by now: it was not touched, and nothing is known of the run */
 };
 const char *run_result_name(enum run_result r); /* "ok", "failed", ... */
 

@@ -339,7 +339,10 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 	struct script_run *s = arg;
 	struct collect *c = &s->collect;
 	const char *state = c->state;
-	if (res->rc) {
+	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, c->refusal ? c->refusal : "");
+	if (refusal) {
+		finish_why(s, RUN_REFUSED, "%s", refusal);
+	} else if (res->rc) {
 		try_again(s, res);
 	} else if (!begun || !c->head_ended) {
 		_cleanup_buf_ struct buf line = {0};
@@ -422,7 +425,7 @@ static void start_done(void *arg, const struct ssh_result *res, bool begun)
 	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, answer);
 	s->asked |= res->sent;
 	if (refusal) {
-		finish_why(s, RUN_FAILED, "%s", refusal);
+		finish_why(s, RUN_REFUSED, "%s", refusal);
 	} else if (!strcmp(answer, "content")) {
 		s->backoff_ms = BACKOFF_FIRST_MS;
 		step_in(s, STEP_PACK, 0);
@@ -492,7 +495,7 @@ static void ship_done(void *arg, const struct ssh_result *res, bool begun)
 	s->archive_fd = -1;
 	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, buf_str(&s->answer));
 	if (refusal) {
-		finish_why(s, RUN_FAILED, "%s", refusal);
+		finish_why(s, RUN_REFUSED, "%s", refusal);
 	} else if (res->rc) {
 		try_again(s, res);
 	} else if (!strncmp(buf_str(&s->answer), "shipped", 7)) {
@@ -546,7 +549,7 @@ static void stop_done(void *arg, const struct ssh_result *res, bool begun)
 	struct script_run *s = arg;
 	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, buf_str(&s->answer));
 	if (refusal) {
-		finish_why(s, RUN_FAILED, "%s", refusal);
+		finish_why(s, RUN_REFUSED, "%s", refusal);
 	} else if (res->rc) {
 		try_again(s, res);
 	} else if (!strncmp(buf_str(&s->answer), "stopped", 7)) {

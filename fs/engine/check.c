@@ -133,7 +133,9 @@ static void found(struct engine *e, struct node_role *nr, const char *drift)
 static void not_found_out(struct engine *e, struct node_role *nr, const struct run_done *done)
 {
 	struct node *n = nr->node;
-	if (done->result == RUN_UNREACHABLE && n->row.phase == NODE_READY && !n->unreachable) {
+	if (done->result == RUN_REFUSED) {
+		node_refused(e, n, done->why);
+	} else if (done->result == RUN_UNREACHABLE && n->row.phase == NODE_READY && !n->unreachable) {
 		n->unreachable = true;
 		str_replace(&n->row.error, done->why);
 		mark_node(e, n);

@@ -63,7 +63,6 @@ struct node_op {
 	struct provider_object *provider; /* never freed while the engine lives */
 	uv_timer_t deadline;
 	bool has_deadline, timed_out, cancelled, abandoned;
-	bool adopt;
 	char made_from[HASH_HEX], *recipe; /* of a creation: as described when it began */
 };
 
@@ -367,6 +366,8 @@ bool node_step_approved(const struct node *n);
 
 /* machine.c */
 void node_step(struct engine *e, struct node *n); /* lock held */
+/* Its owner is another rebarfs, as why says: nothing is asked of it until somebody adopts it. Lock held. */
+void node_refused(struct engine *e, struct node *n, const char *why);
 void node_op_cancel(struct engine *e, struct node *n);
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
 void instance_hosts_free(struct engine *e);

@@ -218,6 +218,19 @@ static void step_failed(struct engine *e, struct node *n, const char *what, cons
 	retry_in(e, n, ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms);
 }
 
+void node_refused(struct engine *e, struct node *n, const char *why)
+{
+	_cleanup_free_ char *sentence = xasprintf("%s; to take it over, write 'adopt' to nodes/%s/ctl", why, n->row.name);
+	if (!n->row.error || strcmp(n->row.error, sentence))
+		event_add(e, NULL, n, NULL, NULL, "%s", sentence);
+	str_replace(&n->row.error, sentence);
+	n->row.attempts = CREATE_ATTEMPTS;
+	n->contacted = n->unreachable = false;
+	n->retry_at = 0;
+	mark_node(e, n);
+	queue_node(e, n);
+}
+
 static const char *op_why(const struct node_op *op, const struct err *err)
 {
 	return op->timed_out ? "no answer within the provider's timeout" : err_msg(err);
@@ -354,6 +367,10 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				str_replace(&n->row.host_key, host_key);
 			if (n->unreachable)
 				event_add(e, NULL, n, NULL, NULL, "answers again");
+			if (op->contact.adopt) {
+				n->row.wish_adopt = false;
+				event_add(e, NULL, n, NULL, NULL, "adopted");
+			}
 			node_ready(e, n);
 		} else {
 			bool for_good = rc == -EKEYREJECTED || rc == -EACCES || rc == -EPERM;
@@ -375,9 +392,10 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				_cleanup_free_ char *cure = NULL;
 				if (rc == -EKEYREJECTED)
 					cure = xasprintf("%s; if that is right, write 'trust' to nodes/%s/ctl", err_msg(err), n->row.name);
-				else if (rc == -EPERM)
-					cure = xasprintf("%s (echo adopt > ctl, at the root)", err_msg(err));
-				step_failed(e, n, "contact", cure ? cure : err_msg(err), true);
+				if (rc == -EPERM && !n->row.wish_adopt) /* else that was said while it was asked */
+					node_refused(e, n, err_msg(err));
+				else if (rc != -EPERM)
+					step_failed(e, n, "contact", cure ? cure : err_msg(err), true);
 			}
 		}
 	}
@@ -416,8 +434,7 @@ static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
 	node_target(n, &op->target, op_keep, op, e->access_key);
 	op->contact.target = &op->target;
 	op->contact.timeout_ms = timeout_ms;
-	op->contact.adopt = n->adopt;
-	n->adopt = false;
+	op->contact.adopt = n->row.wish_adopt;
 	op->contact.done = contact_done;
 	if (n->row.phase == NODE_BOOTING) {
 		_cleanup_free_ char *text = xasprintf("waiting for ssh at %s", n->row.address);
@@ -435,6 +452,7 @@ static void node_reset(struct engine *e, struct node *n)
 	for (size_t i = 0; gone[i]; i++)
 		str_replace(gone[i], NULL);
 	n->row.attempts = 0;
+	n->row.wish_adopt = false;
 	n->contacted = n->unreachable = n->off = n->gone = false;
 	node_phase(e, n, NODE_PLANNED);
 }
@@ -627,6 +645,30 @@ static void releasing_step(struct engine *e, struct node *n)
 	destroy_start(e, n, false);
 }
 
+static bool has_given_up(const struct node *n)
+{
+	return n->row.error && n->row.attempts >= CREATE_ATTEMPTS && !n->unreachable;
+}
+
+static int64_t contact_timeout(const struct node *n)
+{
+	return n->provider->ops->declared_only || n->row.phase == NODE_READY ? DECLARED_TIMEOUT_MS : BOOT_TIMEOUT_MS;
+}
+
+/* What a person asked for is done to a node that is held, paused or about to be released, too; one without a machine is adopted when it has one. */
+static bool adopt_step(struct engine *e, struct node *n)
+{
+	if ((n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) || n->off || n->gone || has_given_up(n))
+		return false;
+	if (!n->provider->ops->simulate) {
+		contact_begin(e, n, contact_timeout(n));
+		return true;
+	}
+	n->row.wish_adopt = false;
+	mark_node(e, n);
+	return false;
+}
+
 void node_step(struct engine *e, struct node *n)
 {
 	struct deployment *d = n->deployment;
@@ -660,6 +702,8 @@ void node_step(struct engine *e, struct node *n)
 	if (n->retry_at > monotonic_ms())
 		return;
 	n->retry_at = 0;
+	if (n->row.wish_adopt && adopt_step(e, n))
+		return;
 	if (leaving) {
 		if (n->row.phase == NODE_RELEASING && n->row.attempts >= CREATE_ATTEMPTS)
 			return;
@@ -671,7 +715,7 @@ void node_step(struct engine *e, struct node *n)
 	}
 	if (n->row.held || deployment_frozen(&e->m, d))
 		return;
-	bool given_up = n->row.error && n->row.attempts >= CREATE_ATTEMPTS && !n->unreachable;
+	bool given_up = has_given_up(n);
 	switch (n->row.phase) {
 	case NODE_PLANNED:
 		if (!given_up && !n->unapproved)
@@ -706,7 +750,7 @@ void node_step(struct engine *e, struct node *n)
 		else if (n->provider->ops->simulate)
 			return;
 		else if (n->row.phase == NODE_BOOTING || !n->contacted || n->unreachable)
-			contact_begin(e, n, n->provider->ops->declared_only || n->row.phase == NODE_READY ? DECLARED_TIMEOUT_MS : BOOT_TIMEOUT_MS);
+			contact_begin(e, n, contact_timeout(n));
 		return;
 	}
 }

@@ -106,7 +106,6 @@ struct node {
 	/* The engine's own. */
 	struct node_op *op; /* the provider call or contact under way */
 	bool queued, dirty;
-	bool adopt;            /* the next contact takes it over from whoever owned it */
 	bool cancel_op;        /* the operation under way is to be stopped */
 	bool contacted;        /* ownership was checked since this daemon started: nothing runs before that */
 	bool rebuilding;       /* its machine is being destroyed to be made anew */

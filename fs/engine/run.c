@@ -194,12 +194,14 @@ static void free_node(struct engine *e, struct node_role *nr)
 static void finished(struct engine *e, struct node_role *nr, const struct run_done *done)
 {
 	struct run_summary *s = summary_of(nr, nr->row.last_run);
-	bool lost = done->result == RUN_UNREACHABLE;
+	bool refused = done->result == RUN_REFUSED, lost = done->result == RUN_UNREACHABLE || refused;
 	bool never = done->result == RUN_NOT_STARTED;
 
 	nr->retry_at = 0;
 	nr->unattended = lost;
-	if (lost) {
+	if (refused) {
+		node_refused(e, nr->node, done->why);
+	} else if (lost) {
 		nr->node->unreachable = true;
 		str_replace(&nr->node->row.error, done->why);
 		mark_node(e, nr->node);

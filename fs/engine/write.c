@@ -47,16 +47,22 @@ static int root_resume(struct verb_call *c)
 	return 0;
 }
 
+static void adopt_node(struct engine *e, struct node *n)
+{
+	n->row.wish_adopt = true;
+	n->row.attempts = 0;
+	n->retry_at = 0;
+	str_replace(&n->row.error, NULL);
+	mark_node(e, n);
+	queue_node(e, n);
+}
+
 static int root_adopt(struct verb_call *c)
 {
 	size_t n_adopted = 0;
 	for (struct node *n = c->e->m.nodes_by_name; n; n = n->hh_name.next)
 		if (n->wanted && n->row.error && (n->row.phase == NODE_BOOTING || n->row.phase == NODE_READY)) {
-			n->adopt = true;
-			n->row.attempts = 0;
-			str_replace(&n->row.error, NULL);
-			mark_node(c->e, n);
-			queue_node(c->e, n);
+			adopt_node(c->e, n);
 			n_adopted++;
 		}
 	event_add(c->e, NULL, NULL, NULL, c->who, "adopt: %zu nodes are taken over from whoever owned them", n_adopted);
@@ -366,6 +372,16 @@ static int node_trust(struct verb_call *c)
 	return 0;
 }
 
+static int node_adopt(struct verb_call *c)
+{
+	int rc = c->d ? not_elsewhere(c) : 0;
+	if (rc < 0)
+		return rc;
+	event_add(c->e, NULL, c->n, NULL, c->who, "adopt");
+	adopt_node(c->e, c->n);
+	return 0;
+}
+
 static int still_wanted(struct verb_call *c, const char *verb)
 {
 	if (!c->n->wanted)
@@ -526,6 +542,7 @@ static const struct verb node_verbs[] = {
         {"unprotect", "", "allow that again", node_unprotect},
         {"rebuild", "", "put a new machine in its place; waits in the plan for 'apply ID'", node_rebuild},
         {"trust", "[KEY]", "accept this host key, or the next one it shows", node_trust},
+        {"adopt", "", "take it over from the rebarfs that owns it, whose nodes it will be no longer", node_adopt},
         {"forget", "", "drop a node that is no longer described without touching its machine", node_forget},
         {"destroy", "", "destroy the machine of a node that is no longer described", node_destroy},
         {0},

@@ -128,6 +128,7 @@ void store_put_node(struct store_batch *b, const struct row_node *r)
 	text(b, r->approved);
 	number(b, r->created);
 	text(b, r->recipe);
+	number(b, r->wish_adopt);
 }
 
 void store_del_node(struct store_batch *b, int64_t id)

@@ -63,6 +63,7 @@ static void node_row(struct store_contents *c, sqlite3_stmt *st)
 	        .approved = text(st, 26),
 	        .created = number(st, 27),
 	        .recipe = text(st, 28),
+	        .wish_adopt = number(st, 29),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);

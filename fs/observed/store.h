@@ -43,6 +43,7 @@ struct row_node {
 	int64_t held_since;
 	bool is_protected;
 	bool wish_rebuild, wish_release, wish_forget; /* said by a person, confirmed when approved */
+	bool wish_adopt;                              /* the next contact takes it over from whoever owned it */
 	char *approved;                               /* what was approved: "create:SPEC", "rebuild:SPEC", "release"; NULL */
 	int64_t created;                              /* when this incarnation was created */
 	char *recipe; /* JSON: how its image was made, as fs/engine/recipe.c has it; NULL: not known. A different one is a rebuild */

@@ -189,9 +189,9 @@ static void same_node(const struct row_node *a, const struct row_node *b)
 	char *const bs[] = {b->name, b->deployment, b->group, b->provider, b->machine, b->address, b->user, b->key, b->host_key, b->image, b->spec,
 	        b->facts, b->error, b->held, b->held_by, b->approved, b->recipe};
 	const int64_t an[] = {a->id, a->incarnation, a->phase, a->port, a->attempts, a->since, a->held_since, a->is_protected, a->wish_rebuild,
-	        a->wish_release, a->wish_forget, a->created};
+	        a->wish_release, a->wish_forget, a->wish_adopt, a->created};
 	const int64_t bn[] = {b->id, b->incarnation, b->phase, b->port, b->attempts, b->since, b->held_since, b->is_protected, b->wish_rebuild,
-	        b->wish_release, b->wish_forget, b->created};
+	        b->wish_release, b->wish_forget, b->wish_adopt, b->created};
 	for (size_t i = 0; i < sizeof as / sizeof *as; i++)
 		same(as[i], bs[i]);
 	cr_assert_arr_eq(an, bn, sizeof an);
@@ -277,7 +277,7 @@ Test(store, put_replaces_and_null_stays_null)
 {
 	open_store();
 	struct store_batch *b = store_batch_new(store);
-	struct row_node bare = {.id = 2, .name = S("etcd-db-1"), .recipe = S("{\"packages\":[\"jq\"]}")};
+	struct row_node bare = {.id = 2, .name = S("etcd-db-1"), .recipe = S("{\"packages\":[\"jq\"]}"), .wish_adopt = true};
 	struct row_node_role bare_role = {.id = 3, .node_id = 2, .role = S("etcd")};
 	put_some(b);
 	commit(b);
@@ -633,7 +633,7 @@ Test(store, a_newer_schema)
 	sql("PRAGMA user_version = 99");
 	refuses(-EBUSY, "has schema 99");
 	refuses(-EBUSY, "it was written by a newer one");
-	sql("PRAGMA user_version = 5");
+	sql("PRAGMA user_version = 6");
 	open_store();
 }
 
@@ -647,7 +647,8 @@ Test(store, an_older_schema)
 	close_store();
 	sql("DROP TRIGGER deployment_gone; DROP TRIGGER node_gone; DROP TRIGGER node_role_gone; DROP TRIGGER intent_gone; DROP TRIGGER run_gone;"
 	    "DROP TABLE used; ALTER TABLE deployments DROP COLUMN passed;"
-	    "ALTER TABLE node_roles DROP COLUMN checked; ALTER TABLE node_roles DROP COLUMN drift; ALTER TABLE nodes DROP COLUMN recipe;"
+	    "ALTER TABLE node_roles DROP COLUMN checked; ALTER TABLE node_roles DROP COLUMN drift; ALTER TABLE nodes DROP COLUMN recipe; ALTER TABLE "
+	    "nodes DROP COLUMN wish_adopt;"
 	    "PRAGMA user_version = 1");
 	open_store();
 	struct store_contents c = load();
