@@ -31,6 +31,7 @@ struct child {
 	int handles;    /* not yet closed */
 	int open_pipes; /* not at their end */
 	bool exited, timed_out, cancelled, awaits_group, finishing;
+	char line_end;
 	char chunk[8192];
 };
 
@@ -159,7 +160,7 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 static void take_lines(struct child *c, const char *data, size_t len)
 {
 	while (len) {
-		const char *nl = memchr(data, '\n', len);
+		const char *nl = memchr(data, c->line_end, len);
 		size_t n = nl ? (size_t)(nl - data) : len;
 		buf_add(&c->line, data, n);
 		if (!nl && c->line.len < LINE_MAX_BYTES)
@@ -214,10 +215,14 @@ static void on_written(uv_write_t *req, int status)
 		uv_close((uv_handle_t *)&c->in, closed);
 }
 
-static char **make_env(const char *const *extra)
+static char **make_env(const char *const *extra, bool bare)
 {
+	char *only_path[] = {NULL, NULL}, **ours = bare ? only_path : environ;
 	size_t n = 0, m = 0;
-	while (environ[n])
+	for (char **e = environ; bare && *e; e++)
+		if (!strncmp(*e, "PATH=", 5))
+			only_path[0] = *e;
+	while (ours[n])
 		n++;
 	while (extra && extra[m])
 		m++;
@@ -229,12 +234,12 @@ static char **make_env(const char *const *extra)
 			k = 0;
 	}
 	for (size_t i = 0; i < n; i++) {
-		size_t name = strcspn(environ[i], "=") + 1;
-		bool over = !strncmp(environ[i], "LC_ALL=", 7);
+		size_t name = strcspn(ours[i], "=") + 1;
+		bool over = !strncmp(ours[i], "LC_ALL=", 7);
 		for (size_t j = 0; j < m && !over; j++)
-			over = !strncmp(environ[i], extra[j], name);
+			over = !strncmp(ours[i], extra[j], name);
 		if (!over)
-			env[k++] = environ[i];
+			env[k++] = ours[i];
 	}
 	for (size_t j = 0; j < m; j++)
 		env[k++] = (char *)extra[j];
@@ -267,6 +272,7 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 
 	c->on_line = spec->on_line;
 	c->collected.secret = spec->secret;
+	c->line_end = spec->nul_lines ? 0 : '\n';
 	c->done = spec->done;
 	c->arg = spec->arg;
 	uv_pipe_init(loop, &c->in, 0);
@@ -297,14 +303,16 @@ int child_start(uv_loop_t *loop, const struct child_spec *spec, struct child **r
 		io[1].data.stream = (uv_stream_t *)&c->out;
 		io[2].data.stream = (uv_stream_t *)&c->errs;
 	}
-	char **env = make_env(spec->env);
+	char **env = make_env(spec->env, spec->bare);
 	uv_process_options_t opt = {
 	        .exit_cb = on_exited,
 	        .file = spec->argv[0],
 	        .args = (char **)spec->argv,
 	        .env = env,
 	        .cwd = spec->cwd ? spec->cwd : "/",
-	        .flags = UV_PROCESS_DETACHED,
+	        .flags = UV_PROCESS_DETACHED | (spec->as_user ? UV_PROCESS_SETUID | UV_PROCESS_SETGID : 0),
+	        .uid = spec->uid,
+	        .gid = spec->gid,
 	        .stdio_count = 3,
 	        .stdio = io,
 	};
@@ -346,6 +354,19 @@ fail:
 	close_once((uv_handle_t *)&c->out);
 	close_once((uv_handle_t *)&c->errs);
 	close_once((uv_handle_t *)&c->timer);
+	return rc;
+}
+
+int child_run(const struct child_spec *spec, struct err **err)
+{
+	uv_loop_t loop;
+	struct child *c;
+	int rc = uv_loop_init(&loop);
+	if (rc < 0)
+		return err_errno(err, -rc, "cannot start '%s'", spec->argv[0]);
+	rc = child_start(&loop, spec, &c, err);
+	uv_run(&loop, UV_RUN_DEFAULT); /* what could not be started has handles to close */
+	uv_loop_close(&loop);
 	return rc;
 }
 

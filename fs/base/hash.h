@@ -15,6 +15,9 @@ struct hash {
 struct hasher; /* incremental; one thread at a time */
 struct hasher *hasher_new(void);
 void hasher_reset(struct hasher *h);
+/* For the id by which git knows a file of this size with the bytes that are added: SHA-1, or SHA-256 in a repo of that format. The 20 bytes of a
+ * SHA-1 are followed by zeros. */
+struct hasher *hasher_new_blob(uint64_t size, bool sha256);
 void hasher_add(struct hasher *h, const void *data, size_t len);
 /* Adds the length (8 bytes, little endian) and then the bytes, so that ("ab","c") and ("a","bc") differ. NULL counts as a value of its own. */
 void hasher_add_str(struct hasher *h, const char *s);

@@ -73,3 +73,37 @@ void closure_hash(const struct tree *t, const struct def_deployment *dep, struct
 	hasher_free(h);
 	closure_release(&c);
 }
+
+const char *closure_uncommitted(const struct tree *t, const struct def_deployment *dep)
+{
+	struct closure c = {0};
+	const char *path = NULL;
+	closure_make(t, dep, &c);
+	for (size_t i = 0; i < c.n && !path; i++)
+		path = c.docs[i]->uncommitted ? c.docs[i]->path : NULL;
+	for (size_t i = 0; i < dep->n_roles && !path; i++) {
+		const struct tree_content *content = tree_content_find(t, dep->roles[i]->name);
+		path = content && !hash_is_zero(&dep->roles[i]->content) ? content->uncommitted : NULL;
+	}
+	closure_release(&c);
+	return path;
+}
+
+bool def_refers_to(const struct def_deployment *dep, const char *path)
+{
+	enum doc_kind kind;
+	_cleanup_free_ char *name = NULL;
+	bool found = false;
+	if (!doc_path_parse(path, &kind, &name))
+		return false;
+	for (const struct def_deployment *d = dep; d && kind == DOC_DEPLOYMENT; d = d->like)
+		found |= !strcmp(d->name, name);
+	for (size_t i = 0; i < dep->n_roles && kind == DOC_ROLE; i++)
+		found |= !strcmp(dep->roles[i]->name, name);
+	for (size_t i = 0; i < dep->n_groups; i++) {
+		const struct def_group *g = &dep->groups[i];
+		found |= kind == DOC_PROVIDER && g->provider && !strcmp(g->provider->name, name);
+		found |= kind == DOC_NODE && strlist_has(&g->nodes, name);
+	}
+	return found;
+}

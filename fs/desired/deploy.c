@@ -422,6 +422,8 @@ static void link_deployment(struct deploy *all, struct work *w)
 	def->gate = settings_get(&def->effective, "deployment", "gate");
 	if (def->gate && !*def->gate)
 		def->gate = NULL;
+	const char *commit = value_of(effective_get(&w->effective, "deployment", "commit"));
+	def->commit_required = commit && !strcmp(commit, "required");
 	def->apply_manual = is_manual(w);
 	const char *max_destroy = value_of(effective_get(&w->effective, "deployment", "max-destroy"));
 	def->max_destroy = def->apply_manual ? 1 : 0;
@@ -464,6 +466,15 @@ static void judge(struct deploy *all, struct work *w)
 	}
 }
 
+static void remember_uncommitted(struct parse *p, struct def_deployment *def)
+{
+	const char *path = closure_uncommitted(p->t, def);
+	if (path) {
+		strlist_add(&p->all->texts, path);
+		def->uncommitted = p->all->texts.items[p->all->texts.n - 1];
+	}
+}
+
 void deployments_link(struct parse *p)
 {
 	struct deploy all = {.p = p, .n = p->n[DOC_DEPLOYMENT]};
@@ -481,6 +492,7 @@ void deployments_link(struct parse *p)
 		judge(&all, &all.works[i]);
 	for (size_t i = 0; i < all.n; i++) {
 		closure_hash(p->t, all.works[i].def, &all.works[i].def->closure);
+		remember_uncommitted(p, all.works[i].def);
 		effective_release(&all.works[i].effective);
 		free(all.works[i].places);
 	}

@@ -232,6 +232,8 @@ void desired_unref(struct desired *d)
 	free(d->deployments);
 	free(d->problems);
 	free(d->commit);
+	free(d->incomparable);
+	strlist_release(&d->removed);
 	free(a->nodes);
 	free(a->roles);
 	strlist_release(&a->texts);

@@ -50,6 +50,7 @@ struct def_source { /* the document behind a definition */
 	mode_t mode;      /* permission bits */
 	struct hash hash; /* of its bytes */
 	bool busy;        /* a writer has it open: not read now, what is in force stays */
+	bool uncommitted; /* it is not what HEAD has there */
 };
 struct def_param {
 	char *name, *dflt, *min, *max, *values, *help; /* NULL where not said */
@@ -137,6 +138,8 @@ struct def_deployment {
 	const char *problem;               /* first mistake in it or in what it refers to, as "FILE:LINE: message" */
 	const struct def_deployment *like; /* NULL: none */
 	const char *gate;                  /* name of the deployment whose success lets roles and what is inherited through; NULL: none */
+	bool commit_required;              /* only what is committed may come into force */
+	const char *uncommitted;           /* the first file of all that it refers to that is not what HEAD has; NULL: all is */
 	bool apply_manual;                 /* effective */
 	int64_t max_destroy;               /* 0: no limit */
 	uid_t store_uid;                   /* [deployment] owner, else (uid_t)-1 */
@@ -173,7 +176,11 @@ struct desired {
 	size_t n_deployments;
 	struct problem *problems;
 	size_t n_problems; /* by file, line */
-	char *commit;      /* HEAD's commit, NULL without git */
+	/* With tree_options.committed: */
+	char *commit;           /* HEAD's, all digits; NULL: without git or commit, or incomparable */
+	char *incomparable;     /* why nobody knows what is committed: a sentence; NULL: all was compared */
+	bool git_failed;        /* it is git that could not be asked */
+	struct strlist removed; /* documents that are committed and do not lie there */
 };
 struct desired *desired_ref(struct desired *d); /* any thread */
 void desired_unref(struct desired *d);          /* takes NULL */
@@ -183,6 +190,7 @@ const struct def_role *desired_role(const struct desired *d, const char *name);
 const struct def_node *desired_node(const struct desired *d, const char *name);
 const struct def_deployment *desired_deployment(const struct desired *d, const char *name);
 const struct def_source *desired_source(const struct desired *d, const char *path); /* of the document at path; NULL: there is none */
+bool def_refers_to(const struct def_deployment *dep, const char *path);             /* to the document at path, or it is its own */
 const struct def_group *def_group_find(const struct def_deployment *d, const char *name);
 const struct def_param *def_param_find(const struct def_role *r, const char *name);
 
@@ -211,7 +219,8 @@ struct tree_options {
 	const char *overlay_path; /* read this document as if it had these bytes: to check an edit before it is made; NULL: none */
 	const char *overlay_text;
 	size_t overlay_len;
-	const char *const *busy; /* documents that have a writer, NULL-terminated; may be NULL */
+	const char *const *busy;     /* documents that have a writer, NULL-terminated; may be NULL */
+	struct committed *committed; /* compare with HEAD; NULL: nothing is said about it */
 };
 /* Reads all documents and hashes all role contents. Remembers (inode, size, times) -> hash of files between calls in cache, which the caller keeps
  * (one thread at a time), and takes for busy what somebody is writing at the moment; NULL reads everything as it lies there. A document that cannot
@@ -219,6 +228,10 @@ struct tree_options {
 struct hash_cache;
 struct hash_cache *hash_cache_new(void);
 void hash_cache_free(struct hash_cache *c);
+/* What HEAD's tree has, kept between readings by whoever reads (one thread at a time): git is asked once for each commit, as the repo's owner. */
+struct committed;
+struct committed *committed_new(void);
+void committed_free(struct committed *c);
 int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash_cache *cache, struct tree **ret, struct err **err);
 /* The tree that was kept for one deployment. -ENOENT: part of it is missing in the store. */
 int tree_read_kept(const struct content_store *c, const char *manifest, struct tree **ret, struct err **err);

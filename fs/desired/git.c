@@ -166,6 +166,7 @@ static bool exists(const char *dir, const char *name)
 	return lstat(path, &st) == 0;
 }
 
+/* A bisect is none of them: each of its steps is a whole tree that somebody asked for, to try it. */
 enum git_state git_state(const char *repo, const char **ret_what)
 {
 	static const struct {
@@ -176,6 +177,7 @@ enum git_state git_state(const char *repo, const char **ret_what)
 	        {"rebase-apply", "a rebase"},
 	        {"CHERRY_PICK_HEAD", "a cherry-pick"},
 	        {"REVERT_HEAD", "a revert"},
+	        {"sequencer", "a cherry-pick or revert of several commits"},
 	};
 	_cleanup_free_ char *common = NULL;
 	_cleanup_free_ char *git = git_dir(repo, &common);

@@ -24,12 +24,14 @@ struct tree_doc {
 	mode_t mode;
 	struct hash hash;
 	bool busy;
-	int code;      /* errno of what is wrong with the file, 0: nothing */
-	char *trouble; /* ... as a sentence */
+	bool uncommitted; /* it is not what HEAD has there */
+	int code;         /* errno of what is wrong with the file, 0: nothing */
+	char *trouble;    /* ... as a sentence */
 };
 struct tree_content {
 	char *role, *dir; /* dir: absolute */
 	struct hash hash;
+	char *uncommitted; /* the first file of it that is not what HEAD has, relative to the repo; NULL: all of it is */
 	int code;
 	char *trouble, *trouble_path; /* path relative to the repo */
 };
@@ -39,10 +41,13 @@ struct tree_trouble { /* a directory that cannot be read */
 };
 struct tree {
 	bool passing;
-	bool kept;  /* from the store: holds one deployment's closure and nothing else */
-	char *repo; /* where it was read; NULL when kept */
-	char *commit;
-	struct tree_doc *docs; /* sorted by kind, name */
+	bool kept;              /* from the store: holds one deployment's closure and nothing else */
+	char *repo;             /* where it was read; NULL when kept */
+	char *commit;           /* HEAD's */
+	char *incomparable;     /* why nobody knows what is committed; NULL: all was compared, or nobody asked */
+	bool git_failed;        /* as in struct desired */
+	struct strlist removed; /* documents that are committed and do not lie there */
+	struct tree_doc *docs;  /* sorted by kind, name */
 	size_t n_docs, cap_docs;
 	struct tree_content *contents; /* sorted by role */
 	size_t n_contents, cap_contents;
@@ -92,6 +97,17 @@ char *git_dir(const char *repo, char **ret_common);
 /* git is at work in the work tree that begins at dir: a submodule, or a repo within the repo. */
 bool git_works_in(const char *dir);
 char *git_head_ref(const char *gitdir); /* "refs/heads/main"; NULL: detached or none */
+
+/* ---- what is committed (committed.c) ---- */
+
+/* What is asked below is asked of this commit (NULL: none), for which git may have to be run. */
+void committed_look(struct committed *c, const char *repo, const char *commit);
+const char *committed_trouble(const struct committed *c); /* why that failed; NULL: it did not */
+bool committed_document(const struct committed *c, const char *repo, const char *path, const void *text, size_t len);
+/* The path, relative to the repo, of the first file of a role that is not as it is committed, or missing; NULL: all are. Caller frees. */
+char *committed_content(struct committed *c, const char *repo, const char *role, const struct content_list *l);
+void committed_documents(const struct committed *c, void (*each)(void *arg, const char *path), void *arg);
+void committed_sweep(struct committed *c); /* ends a pass over the tree */
 
 /* ---- parsing ---- */
 
@@ -189,6 +205,8 @@ struct closure {
 /* The documents of: the deployment, its like chain, its roles, providers and declared nodes. */
 void closure_make(const struct tree *t, const struct def_deployment *dep, struct closure *ret);
 void closure_release(struct closure *c);
+/* The first file of it that is not as it is committed; NULL: all are, or nobody knows. Owned by t. */
+const char *closure_uncommitted(const struct tree *t, const struct def_deployment *dep);
 void closure_hash(const struct tree *t, const struct def_deployment *dep, struct hash *ret);
 
 /* values[at] sets this parameter (group NULL: everywhere). */

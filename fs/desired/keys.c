@@ -12,6 +12,8 @@ const struct key_row deployment_keys[] = {
                 .help = "auto: changes are approved as they appear; manual: by 'apply'; the provider decides if it is not said"},
         {"deployment", "gate", VALUE_STRING,
                 .help = "roles, and what is inherited, come into force here only as they were when this deployment was active with them"},
+        {"deployment", "commit", VALUE_ENUM, .dflt = "any", .values = "any,required",
+                .help = "required: nothing comes into force that is not committed in git"},
         {"deployment", "max-destroy", VALUE_INT, .min = 0, .max = 1000000,
                 .help = "how many machines one apply may release or rebuild; 0: any number"},
         {"deployment", "owner", VALUE_STRING, .help = "the user who may write to this deployment's files; not inherited"},

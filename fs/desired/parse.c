@@ -180,6 +180,7 @@ static void fill_source(struct def_source *s, const struct tree_doc *td)
 	s->mode = td->mode;
 	s->hash = td->hash;
 	s->busy = td->busy;
+	s->uncommitted = td->uncommitted;
 }
 
 static void read_text(struct parse *p, struct doc *doc)
@@ -298,6 +299,10 @@ int desired_parse(const struct tree *t, const struct desired_schema *schema, str
 	p.all = xcalloc(1, sizeof *p.all);
 	atomic_init(&p.all->refs, 1);
 	p.all->d.commit = xstrdup(t->commit);
+	p.all->d.incomparable = xstrdup(t->incomparable);
+	p.all->d.git_failed = t->git_failed;
+	for (size_t i = 0; i < t->removed.n; i++)
+		strlist_add(&p.all->d.removed, t->removed.items[i]);
 	p.docs = xcalloc(t->n_docs + 1, sizeof *p.docs);
 	make_room(&p);
 	for (size_t i = 0; i < t->n_troubles; i++)

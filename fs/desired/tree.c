@@ -280,7 +280,7 @@ static void read_kind(struct tree *t, int repo, enum doc_kind kind, const struct
 }
 
 /* false: it is being written. */
-static bool read_content(struct tree *t, const char *repo, const char *role, struct hash_cache *cache)
+static bool read_content(struct tree *t, const char *repo, const char *role, struct committed *committed, struct hash_cache *cache)
 {
 	struct tree_content c = {.role = xstrdup(role), .dir = xasprintf("%s/roles/%s", repo, role)};
 	struct content_list list = {0};
@@ -301,8 +301,10 @@ static bool read_content(struct tree *t, const char *repo, const char *role, str
 		c.trouble = xstrdup(err_msg(err));
 		c.trouble_path = *bad ? xasprintf("roles/%s/%s", role, bad) : xasprintf("roles/%s", role);
 		free(bad);
-	} else
+	} else {
 		content_list_hash(&list, &c.hash);
+		c.uncommitted = committed ? committed_content(committed, repo, role, &list) : NULL;
+	}
 	content_list_release(&list);
 	GROW(t->contents, t->n_contents, t->cap_contents);
 	t->contents[t->n_contents++] = c;
@@ -314,6 +316,43 @@ bool tree_is_passing(const struct tree *t)
 	return t->passing;
 }
 
+/* What HEAD has, as far as that can be known. */
+static struct committed *look_at_head(struct tree *t, const char *repo, struct committed *c)
+{
+	_cleanup_free_ char *git = git_dir(repo, NULL);
+	if (!git)
+		t->incomparable = xstrdup("the repo is not a git work tree");
+	else if (!t->commit)
+		t->incomparable = xstrdup("nothing is committed in the repo yet");
+	committed_look(c, repo, t->commit);
+	if (!committed_trouble(c))
+		return t->commit ? c : NULL;
+	t->git_failed = true;
+	t->incomparable = xasprintf("cannot ask git for what is committed: %s", committed_trouble(c));
+	str_replace(&t->commit, NULL);
+	return NULL;
+}
+
+static void add_removed(void *arg, const char *path)
+{
+	struct tree *t = arg;
+	enum doc_kind kind;
+	char *name = NULL;
+	if (doc_path_parse(path, &kind, &name) && !tree_doc_find(t, kind, name))
+		strlist_add(&t->removed, path);
+	free(name);
+}
+
+static void compare_documents(struct tree *t, const char *repo, struct committed *c)
+{
+	for (size_t i = 0; i < t->n_docs; i++) {
+		struct tree_doc *d = &t->docs[i];
+		d->uncommitted = d->text && !committed_document(c, repo, d->path, d->text, d->len);
+	}
+	committed_documents(c, add_removed, t);
+	committed_sweep(c);
+}
+
 int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash_cache *cache, struct tree **ret, struct err **err)
 {
 	_cleanup_close_ int fd = open(repo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -321,14 +360,17 @@ int tree_read_repo(const char *repo, const struct tree_options *opt, struct hash
 		return err_errno(err, errno, "cannot read the repo '%s'", repo);
 	struct tree *t = xcalloc(1, sizeof *t);
 	t->repo = xstrdup(repo);
+	t->commit = git_head(repo);
+	struct committed *committed = opt && opt->committed ? look_at_head(t, repo, opt->committed) : NULL;
 	for (int k = 0; k < DOC_KINDS; k++)
 		read_kind(t, fd, (enum doc_kind)k, opt, cache);
 	for (size_t i = 0; i < t->n_docs; i++)
-		if (t->docs[i].kind == DOC_ROLE && !read_content(t, repo, t->docs[i].name, cache))
+		if (t->docs[i].kind == DOC_ROLE && !read_content(t, repo, t->docs[i].name, committed, cache))
 			doc_busy(&t->docs[i]);
 	hash_cache_sweep(cache);
-	t->commit = git_head(repo);
 	tree_sort(t);
+	if (committed)
+		compare_documents(t, repo, committed);
 	*ret = t;
 	return 0;
 }
@@ -342,6 +384,7 @@ void tree_free(struct tree *t)
 	for (size_t i = 0; i < t->n_contents; i++) {
 		free(t->contents[i].role);
 		free(t->contents[i].dir);
+		free(t->contents[i].uncommitted);
 		free(t->contents[i].trouble);
 		free(t->contents[i].trouble_path);
 	}
@@ -352,6 +395,8 @@ void tree_free(struct tree *t)
 	free(t->docs);
 	free(t->contents);
 	free(t->troubles);
+	strlist_release(&t->removed);
+	free(t->incomparable);
 	free(t->commit);
 	free(t->repo);
 	free(t);

@@ -487,6 +487,7 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	        .loop = &e->loop, .owner = e->owner, .mounts = e->mounts, .state_dir = e->state_dir, .pool = e->pool, .redactor = e->redactor};
 	runners_open(e);
 	e->cache = hash_cache_new();
+	e->committed = committed_new();
 	if ((rc = engine_load(e, err)) < 0)
 		goto fail;
 	if ((rc = jobs_open(e, err)) < 0)
@@ -578,6 +579,7 @@ void engine_free(struct engine *e)
 	uv_loop_close(&e->loop);
 	/* The process ends now: what runs and calls under way still point at is left to it. */
 	hash_cache_free(e->cache);
+	committed_free(e->committed);
 	content_close(e->content);
 	for (struct post *next; e->inbox; e->inbox = next) {
 		next = e->inbox->next;

@@ -203,8 +203,9 @@ static void take_provider(struct engine *e, struct provider_object *p, struct de
 	source_copy(&p->src, &def->src);
 	if (def->src.busy)
 		return;
-	str_replace(&p->problem, def->valid ? NULL : def->problem);
-	if (!def->valid || !provider_may_become(e, p, def->type))
+	_cleanup_free_ char *uncommitted = p->def ? commit_holds_provider(e, owner, def) : NULL;
+	str_replace(&p->problem, def->valid ? uncommitted : def->problem);
+	if (p->problem || !provider_may_become(e, p, def->type))
 		return;
 	desired_ref(owner);
 	desired_unref(p->def_owner);
@@ -334,6 +335,10 @@ static void take_deployment(struct engine *e, struct desired *d, const struct de
 	}
 	if (def->busy)
 		return;
+	if (commit_holds(e, dep, d, def)) {
+		dep->invalid = false;
+		return;
+	}
 	if (!def->valid) {
 		const char *problem = def->problem ? def->problem : "has mistakes";
 		if (!dep->invalid || !dep->problem || strcmp(dep->problem, problem)) {
@@ -350,19 +355,26 @@ static void take_deployment(struct engine *e, struct desired *d, const struct de
 		event_add(e, dep, NULL, NULL, NULL, "valid again");
 		mark_deployment(e, dep);
 	}
+	if (!t->manifest)
+		commit_rename(e, dep, d, def);
 	if (!t->manifest && !t->gated.by) /* the same as in force */
 		return;
 	gate_take(e, dep, &t->gated);
 	dep->version = t->version;
 	if (!t->manifest)
 		return;
+	const struct def_deployment *lies = def;
 	def = t->def;
 	if (dep->def && t->owner && hash_eq(&dep->def->closure, &def->closure)) /* something else lies in the repo, but this is what is let through */
 		return;
 	str_replace(&dep->row.in_force, t->manifest);
 	str_replace(&dep->row.commit, d->commit);
+	dep->row.dirty = t->owner ? lies->src.uncommitted : lies->uncommitted != NULL; /* roles that passed elsewhere were committed there, or not */
 	dep->passed = dep->row.passed && !strcmp(dep->row.passed, t->manifest);
-	event_add(e, dep, NULL, NULL, NULL, "in force: %s%s%s", t->changes, d->commit ? "; commit " : "", d->commit ? d->commit : "");
+	_cleanup_buf_ struct buf label = {0};
+	if (d->commit)
+		commit_label(d->commit, dep->row.dirty, &label);
+	event_add(e, dep, NULL, NULL, NULL, "in force: %s%s%s", t->changes, d->commit ? "; commit " : "", buf_str(&label));
 	put_in_force(e, dep, t->owner ? t->owner : d, def);
 }
 
@@ -386,7 +398,9 @@ static void take_deployments(struct engine *e, struct desired *d, struct taking 
 	HASH_ITER (hh_name, e->m.deployments_by_name, dep, tmp) {
 		if (desired_deployment(d, dep->row.name))
 			continue;
-		if (!dep->n_nodes) {
+		if (commit_holds(e, dep, d, NULL)) {
+			dep->invalid = dep->orphaned = false;
+		} else if (!dep->n_nodes) {
 			deployment_remove(e, dep);
 		} else if (!dep->orphaned) {
 			dep->orphaned = true;

@@ -153,6 +153,7 @@ struct engine {
 
 	struct content_store *content;
 	struct hash_cache *cache;
+	struct committed *committed;
 	struct watch *watch;
 	struct job *jobs, **jobs_tail;             /* waiting */
 	bool jobs_put_off;                         /* until names have come to rest */
@@ -242,6 +243,12 @@ void taking_release(struct taking *t);
 void take_over(struct engine *e, struct desired *d, struct taking *takings);
 void take_over_kept(struct engine *e, struct deployment *d);   /* at start: row.in_force -> def. Lock held */
 void deployment_refit(struct engine *e, struct deployment *d); /* nodes and node roles as d->def wants them. Lock held */
+
+/* commit.c */
+/* Does commit = required forbid to take over what a reading found of it? def NULL: nothing. Tells of it. Lock held. */
+bool commit_holds(struct engine *e, struct deployment *dep, const struct desired *d, const struct def_deployment *def);
+char *commit_holds_provider(const struct engine *e, const struct desired *d, const struct def_provider *def); /* why; NULL: no. Caller frees */
+void commit_rename(struct engine *e, struct deployment *dep, const struct desired *d, const struct def_deployment *def);
 
 /* gate.c */
 void gated_release(struct gated *g);

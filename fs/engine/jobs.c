@@ -90,7 +90,7 @@ static void reading_drop(struct job *j)
 
 static int read_tree(struct job *j, const char *overlay, size_t overlay_len)
 {
-	struct tree_options opt = {.busy = (const char *const *)j->busy.items};
+	struct tree_options opt = {.busy = (const char *const *)j->busy.items, .committed = j->e->committed};
 	if (overlay) {
 		opt.overlay_path = j->path;
 		opt.overlay_text = overlay;
@@ -322,6 +322,7 @@ static void job_work(void *arg)
 
 static void job_next(struct engine *e);
 static void settle_start(struct engine *e, int64_t ms);
+static enum git_state git_now(struct engine *e);
 
 static void waiters_done(struct engine *e, void *arg)
 {
@@ -532,7 +533,7 @@ static int64_t names_rest(struct engine *e, const struct job *j)
 /* Git began something while it waited: it is read when that has ended. */
 static bool job_is_void(struct engine *e, struct job *j)
 {
-	if (j->write || git_state(e->repo, NULL) != GIT_MERGING)
+	if (j->write || git_now(e) != GIT_MERGING)
 		return false;
 	if (j->waiters)
 		answer_add(e, waiters_done, j->waiters);
@@ -623,6 +624,27 @@ void job_store(struct engine *e, struct write_request *w, const char *path)
 
 /* ---- settling ---- */
 
+/* What git is doing in the repo; what keeps everything waiting is told. Without the lock. */
+static enum git_state git_now(struct engine *e)
+{
+	const char *what = NULL;
+	enum git_state state = git_state(e->repo, &what);
+	if (state != GIT_MERGING)
+		what = NULL;
+	if (what == e->m.git_doing || (what && e->m.git_doing && !strcmp(what, e->m.git_doing)))
+		return state;
+	engine_wrlock(e);
+	if (what)
+		event_add(e, NULL, NULL, NULL, NULL, "git is in the middle of %s: nothing in desired/ is taken over until that has ended", what);
+	else
+		event_add(e, NULL, NULL, NULL, NULL, "git has ended %s", e->m.git_doing);
+	e->m.git_doing = what;
+	for (struct deployment *d = e->m.deployments_by_name; d; d = d->hh_name.next)
+		touch_deployment(e, d);
+	engine_wrunlock(e);
+	return state;
+}
+
 static void on_settle(uv_timer_t *t);
 
 static void settle_start(struct engine *e, int64_t ms)
@@ -635,7 +657,7 @@ static void on_settle(uv_timer_t *t)
 	struct engine *e = t->data;
 	if (!e->rescan)
 		return;
-	switch (git_state(e->repo, NULL)) {
+	switch (git_now(e)) {
 	case GIT_MERGING:
 		settle_start(e, 1000);
 		return;
@@ -719,7 +741,7 @@ static void settle_try(struct settle *s)
 {
 	struct engine *e = s->e;
 	int64_t waited = monotonic_ms() - s->asked;
-	enum git_state git = git_state(e->repo, NULL);
+	enum git_state git = git_now(e);
 	if (e->watch && watch_drain(e->watch))
 		job_read_soon(e);
 	bool secrets = secrets_settling(e) && waited < SECRETS_MS;
@@ -795,8 +817,22 @@ void engine_document_closed(struct engine *e, const char *path)
 
 /* ---- life ---- */
 
+/* At start too nothing is read in the middle of a checkout, nor in that of a merge: what was in force before goes on. */
+static bool git_lets_read(struct engine *e)
+{
+	int64_t began = monotonic_ms();
+	enum git_state state;
+	while ((state = git_now(e)) == GIT_LOCKED && monotonic_ms() - began < GIT_LOCK_MS)
+		nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	return state != GIT_MERGING;
+}
+
 int read_now(struct engine *e, struct err **err)
 {
+	if (!e->looks_only && !git_lets_read(e)) {
+		job_read_soon(e);
+		return 0;
+	}
 	struct job *j = xcalloc(1, sizeof *j);
 	j->e = e;
 	job_begin(e, j);

@@ -64,8 +64,9 @@ static void load_node_roles(struct engine *e, struct store_contents *c)
 			continue;
 		}
 		nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
-		nr->runs[nr->n_runs++] = (struct run_summary){r->number, r->started, r->took_ms, r->result, r->exit_status, r->why, r->digest};
-		r->why = r->digest = NULL;
+		nr->runs[nr->n_runs++] =
+		        (struct run_summary){r->number, r->started, r->took_ms, r->result, r->exit_status, r->why, r->digest, r->commit, r->dirty};
+		r->why = r->digest = r->commit = NULL;
 	}
 }
 
@@ -134,6 +135,7 @@ void engine_take(struct engine *e, struct store_contents *c)
 		d->row.destroying = r->destroying;
 		d->row.in_force = r->in_force;
 		d->row.commit = r->commit;
+		d->row.dirty = r->dirty;
 		d->row.passed = r->passed;
 		r->in_force = r->commit = r->passed = NULL;
 	}

@@ -77,6 +77,8 @@ static void deployment_free(struct deployment *d)
 	row_deployment_release(&d->row);
 	free(d->problem);
 	gated_release(&d->gated);
+	free(d->uncommitted);
+	free(d->uncommitted_file);
 	def_source_release(&d->src);
 	free(d->nodes);
 	free(d);
@@ -159,6 +161,7 @@ static void node_role_free(struct node_role *nr)
 	for (size_t i = 0; i < nr->n_runs; i++) {
 		free(nr->runs[i].why);
 		free(nr->runs[i].digest);
+		free(nr->runs[i].commit);
 	}
 	free(nr->cancelled_by);
 	free(nr->check_error);

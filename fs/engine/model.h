@@ -25,6 +25,8 @@ struct run_summary {
 	int64_t number, started, took_ms; /* took_ms of a finished one */
 	int result, exit_status;          /* enum run_result; -1: under way */
 	char *why, *digest;
+	char *commit; /* of what was in force when it began; NULL: none */
+	bool dirty;
 };
 struct output {
 	char *key, *value;
@@ -133,6 +135,8 @@ struct deployment {
 		struct hash content;
 		char *problem; /* what passed does not go with what lies here */
 	} gated;
+	char *uncommitted;                                   /* why what lies in the repo is not taken over with commit = required; NULL: it is */
+	char *uncommitted_file;                              /* the file this is about, relative to the repo */
 	size_t n_active, n_due, n_running, n_error, n_total; /* node roles on wanted nodes, kept up to date by the engine */
 	/* The engine's own. */
 	struct role_slot *slots; /* one for each of def->roles */
@@ -207,6 +211,7 @@ struct model {
 	struct refusal *refusals;
 	struct interned *names; /* of components: few, kept for ever, so that digests may point at them */
 	bool paused;
+	const char *git_doing;                             /* "a merge": nothing is taken over until that has ended; NULL: nothing */
 	char *trouble;                                     /* why nothing can be stored now; NULL */
 	const char *state_dir, *repo, *mountpoint, *owner; /* do not change */
 	int64_t started;                                   /* when this daemon started */
@@ -266,6 +271,10 @@ void deployment_error(const struct model *m, const struct deployment *d, struct 
 size_t deployment_drift(const struct deployment *d, struct buf *out);
 /* "gated: roles/etcd content 3f2a91c4 is not yet active in etcd-qa (there: active on 2 of 3 nodes)"; nothing when all is in force (gate.c). */
 void deployment_gated(const struct model *m, const struct deployment *d, struct buf *out);
+/* Where commit = required holds something back, and as what commit that in force is known (commit.c). A label is "3f2a91c4 (dirty)". */
+void deployment_uncommitted(const struct deployment *d, struct buf *out);
+void commit_label(const char *commit, bool dirty, struct buf *out);
+void git_waits(const struct model *m, struct buf *out); /* "git is in the middle of a merge: ..."; nothing when it is not */
 /* ready, degraded... of a provider or role: one word and a sentence. */
 const char *provider_state_name(const struct provider_object *p); /* "ready", "error", "invalid" */
 void provider_why(const struct provider_object *p, struct buf *out);

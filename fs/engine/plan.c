@@ -304,15 +304,22 @@ static void plan_id(struct plan *p)
 	p->id[8] = '\0';
 }
 
+static char *sentence(struct buf *b)
+{
+	return b->len ? buf_detach(b, NULL) : NULL;
+}
+
 void plan_make(const struct model *m, const struct deployment *d, struct plan *ret)
 {
 	const struct node *coming = NULL;
 	*ret = (struct plan){0};
-	if (d->gated.by) {
-		struct buf gated = {0};
-		deployment_gated(m, d, &gated);
-		ret->gated = buf_detach(&gated, NULL);
-	}
+	struct buf gated = {0}, uncommitted = {0}, git = {0};
+	deployment_gated(m, d, &gated);
+	deployment_uncommitted(d, &uncommitted);
+	git_waits(m, &git);
+	ret->gated = sentence(&gated);
+	ret->uncommitted = sentence(&uncommitted);
+	ret->git = sentence(&git);
 	for (size_t i = 0; i < d->n_nodes && !coming; i++)
 		if (d->nodes[i]->wanted && d->nodes[i]->unapproved && d->nodes[i]->row.phase == NODE_PLANNED && !d->nodes[i]->row.incarnation)
 			coming = d->nodes[i];
@@ -340,6 +347,8 @@ void plan_release(struct plan *p)
 	}
 	free(p->lines);
 	free(p->gated);
+	free(p->uncommitted);
+	free(p->git);
 	*p = (struct plan){0};
 }
 
@@ -349,11 +358,21 @@ static void counted(struct buf *out, size_t n, const char *what)
 		buf_addf(out, "%s%zu %s", out->len && out->data[out->len - 1] != ' ' ? ", " : "", n, what);
 }
 
+/* What lies in the repo and is not in the plan. */
+static void held_back(const struct plan *p, struct buf *out)
+{
+	const char *const why[] = {p->gated, p->uncommitted, p->git};
+	for (size_t i = 0; i < sizeof why / sizeof *why; i++)
+		if (why[i])
+			buf_addf(out, "%s\n", why[i]);
+}
+
 void plan_text(const struct plan *p, struct buf *out)
 {
 	buf_addf(out, "plan %s: ", p->id);
 	if (!p->n_lines) {
-		buf_addf(out, "nothing to do\n%s%s", p->gated ? p->gated : "", p->gated ? "\n" : "");
+		buf_adds(out, "nothing to do\n");
+		held_back(p, out);
 		return;
 	}
 	counted(out, p->n_create, "create");
@@ -370,8 +389,7 @@ void plan_text(const struct plan *p, struct buf *out)
 		const struct plan_line *l = &p->lines[i];
 		buf_addf(out, "%c %-*s  %s%s\n", l->op, (int)width, l->object, l->confirm && !l->approved ? "confirm: " : "", l->detail);
 	}
-	if (p->gated)
-		buf_addf(out, "%s\n", p->gated);
+	held_back(p, out);
 }
 
 static const char *op_name(enum plan_op op)
@@ -401,7 +419,8 @@ void plan_json(const struct plan *p, const struct deployment *d, struct buf *out
 		        lines, json_pack("{s:s, s:s, s:s, s:b, s:b, s:s?}", "op", op_name(l->op), "object", object + strspn(object, " "), "because",
 		                       l->detail, "confirm", l->confirm, "approved", l->approved, "target", l->target));
 	}
-	json_t *all = json_pack("{s:s, s:s, s:s?, s:o}", "deployment", d->row.name, "id", p->id, "gated", p->gated, "lines", lines);
+	json_t *all = json_pack("{s:s, s:s, s:s?, s:b, s:s?, s:s?, s:s?, s:o}", "deployment", d->row.name, "id", p->id, "commit", d->row.commit,
+	        "dirty", d->row.dirty, "gated", p->gated, "uncommitted", p->uncommitted, "git", p->git, "lines", lines);
 	char *text = json_dumps(all, JSON_INDENT(2));
 	buf_adds(out, text);
 	buf_addc(out, '\n');

@@ -20,7 +20,9 @@ struct plan {
 	char id[9];              /* hash of the lines not yet approved: 8 hex digits; "-" when there is none */
 	struct plan_line *lines; /* creations, runs, rebuilds, releases */
 	size_t n_lines, cap_lines;
-	char *gated; /* what lies in the repo and is not in the plan because it is gated: a sentence; NULL: nothing */
+	char *gated;       /* what lies in the repo and is not in the plan because it is gated: a sentence; NULL: nothing */
+	char *uncommitted; /* the same because it is not committed */
+	char *git;         /* the same because git is in the middle of something */
 	size_t n_create, n_run, n_rebuild, n_release, n_confirm;
 };
 void plan_make(const struct model *m, const struct deployment *d, struct plan *ret);

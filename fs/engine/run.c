@@ -101,7 +101,8 @@ static void run_record(struct engine *e, struct node_role *nr, const struct run_
 	        .started = s->started,
 	        .took_ms = s->took_ms,
 	        .attempt = nr->row.attempts + 1,
-	        .commit = nr->node->deployment ? nr->node->deployment->row.commit : NULL,
+	        .commit = s->commit,
+	        .dirty = s->dirty,
 	};
 	store_put_run(engine_batch(e), &row);
 }
@@ -138,6 +139,7 @@ static void runs_prune(struct engine *e, struct node_role *nr)
 		p->dirs[p->n++] = run_dir(e, nr->runs[i].number);
 		free(nr->runs[i].why);
 		free(nr->runs[i].digest);
+		free(nr->runs[i].commit);
 	}
 	memmove(nr->runs, nr->runs + drop, (nr->n_runs - drop) * sizeof *nr->runs);
 	nr->n_runs -= drop;
@@ -492,8 +494,16 @@ static void run_number(struct engine *e, struct node_role *nr)
 	str_replace(&nr->row.last_digest, hex);
 	digest_keep(e, nr->digest);
 	nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
+	const struct deployment *d = nr->node->deployment;
 	nr->runs[nr->n_runs++] = (struct run_summary){
-	        .number = nr->row.last_run, .started = nr->row.last_started, .result = -1, .exit_status = -1, .digest = xstrdup(hex)};
+	        .number = nr->row.last_run,
+	        .started = nr->row.last_started,
+	        .result = -1,
+	        .exit_status = -1,
+	        .digest = xstrdup(hex),
+	        .commit = xstrdup(d ? d->row.commit : NULL),
+	        .dirty = d && d->row.dirty,
+	};
 	run_record(e, nr, &nr->runs[nr->n_runs - 1]);
 	event_add(e, NULL, NULL, nr, NULL, "running");
 }

@@ -453,7 +453,7 @@ enum deployment_state deployment_state(const struct deployment *d)
 		return DS_ERROR;
 	if (d->row.destroying)
 		return d->n_nodes ? DS_WORKING : DS_PROPOSED;
-	if (!d->def && d->gated.by)
+	if (!d->def && (d->gated.by || d->uncommitted))
 		return DS_PROPOSED;
 	if (deployment_reached(d))
 		return DS_ACTIVE;
@@ -531,7 +531,7 @@ static void progress_text(const struct deployment *d, struct buf *out)
 	first_retry(d, out);
 }
 
-void deployment_why(const struct model *m, const struct deployment *d, struct buf *out)
+static void state_why(const struct model *m, const struct deployment *d, struct buf *out)
 {
 	enum deployment_state s = deployment_state(d);
 	buf_addf(out, "%s: ", deployment_state_name(s));
@@ -578,6 +578,18 @@ void deployment_why(const struct model *m, const struct deployment *d, struct bu
 	if (d->gated.by && d->def)
 		buf_adds(out, "; ");
 	deployment_gated(m, d, out);
+}
+
+void deployment_why(const struct model *m, const struct deployment *d, struct buf *out)
+{
+	_cleanup_buf_ struct buf uncommitted = {0}, git = {0};
+	const struct buf *also[] = {&uncommitted, &git};
+	state_why(m, d, out);
+	deployment_uncommitted(d, &uncommitted);
+	git_waits(m, &git);
+	for (size_t i = 0; i < 2; i++)
+		if (also[i]->len)
+			buf_addf(out, "%s%s", out->data[out->len - 1] == ' ' ? "" : "; ", also[i]->data);
 }
 
 void deployment_error(const struct model *m, const struct deployment *d, struct buf *out)

@@ -90,6 +90,7 @@ void store_put_deployment(struct store_batch *b, const struct row_deployment *r)
 	text(b, r->in_force);
 	text(b, r->commit);
 	text(b, r->passed);
+	number(b, r->dirty);
 }
 
 void store_del_deployment(struct store_batch *b, int64_t id)
@@ -183,6 +184,7 @@ void store_put_run(struct store_batch *b, const struct row_run *r)
 	number(b, r->took_ms);
 	number(b, r->attempt);
 	text(b, r->commit);
+	number(b, r->dirty);
 }
 
 void store_del_run(struct store_batch *b, int64_t run)

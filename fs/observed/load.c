@@ -18,8 +18,16 @@ static int64_t number(sqlite3_stmt *st, int col)
 static void deployment_row(struct store_contents *c, sqlite3_stmt *st)
 {
 	c->deployments = xreallocarray(c->deployments, c->n_deployments + 1, sizeof *c->deployments);
-	c->deployments[c->n_deployments++] =
-	        (struct row_deployment){number(st, 0), text(st, 1), number(st, 2), number(st, 3), text(st, 4), text(st, 5), text(st, 6)};
+	c->deployments[c->n_deployments++] = (struct row_deployment){
+	        .id = number(st, 0),
+	        .name = text(st, 1),
+	        .paused = number(st, 2),
+	        .destroying = number(st, 3),
+	        .in_force = text(st, 4),
+	        .commit = text(st, 5),
+	        .passed = text(st, 6),
+	        .dirty = number(st, 7),
+	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
 }
@@ -112,6 +120,7 @@ static void run_row(struct store_contents *c, sqlite3_stmt *st)
 	        .took_ms = number(st, 10),
 	        .attempt = number(st, 11),
 	        .commit = text(st, 12),
+	        .dirty = number(st, 13),
 	};
 	c->max_run = number(st, 0);
 }

@@ -51,12 +51,13 @@ static const char *const migrations[] = {
         "ALTER TABLE node_roles ADD COLUMN checked INTEGER; ALTER TABLE node_roles ADD COLUMN drift TEXT;",
         "ALTER TABLE nodes ADD COLUMN recipe TEXT;",
         "ALTER TABLE nodes ADD COLUMN wish_adopt INTEGER;",
+        "ALTER TABLE deployments ADD COLUMN dirty INTEGER; ALTER TABLE runs ADD COLUMN dirty INTEGER;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 const int store_schema_version = SCHEMA_VERSION;
 
 static const char *const statements[N_STATEMENTS] = {
-        [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?,?)",
+        [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?,?,?)",
         [DEL_DEPLOYMENT] = "DELETE FROM deployments WHERE id=?",
         [PUT_NODE] = "INSERT OR REPLACE INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_NODE] = "DELETE FROM nodes WHERE id=?",
@@ -67,7 +68,7 @@ static const char *const statements[N_STATEMENTS] = {
         [PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_NODE_ROLE] = "DELETE FROM node_roles WHERE id=?",
         [DEL_ROLE_RUNS] = "DELETE FROM runs WHERE node_role_id=?",
-        [PUT_RUN] = "INSERT OR REPLACE INTO runs VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [PUT_RUN] = "INSERT OR REPLACE INTO runs VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_RUN] = "DELETE FROM runs WHERE number=?",
         [DEL_RUNS_BEFORE] = "DELETE FROM runs WHERE node_role_id=? AND number<?",
         [DEL_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id=?",

@@ -17,7 +17,8 @@ struct row_deployment {
 	bool paused;
 	bool destroying; /* 'destroy' was written and not yet applied */
 	char *in_force;  /* JSON: the manifest of documents in force, see fs/desired/desired.h */
-	char *commit;    /* git commit of the version in force, "-dirty" behind it; NULL: no git */
+	char *commit;    /* HEAD when the version in force was read, all digits; NULL: no git */
+	bool dirty;      /* some of it was not what that commit has */
 	char *passed;    /* as in_force: the last version with which all of it was active; what is gated on it may have that */
 };
 struct row_node {
@@ -74,7 +75,8 @@ struct row_run {
 	char *why;
 	int64_t started, took_ms;
 	int64_t attempt;
-	char *commit;
+	char *commit; /* of what was in force when it began, as in row_deployment */
+	bool dirty;
 };
 struct row_output {
 	int64_t node_role_id;

@@ -192,7 +192,7 @@ const struct entry deployment_entries[] = {
                 .mode = S_IFREG | 0444,
                 .flags = COSTLY_FRESH,
                 .render = render_status,
-                .help = "one page: progress, counts, what is wrong"},
+                .help = "one page: progress, counts, the commit in force, what is wrong"},
         {.name = "status.json", .mode = S_IFREG | 0444, .flags = COSTLY_FRESH, .render = render_status_json, .help = "the same for programs"},
         {.name = "events",
                 .mode = S_IFREG | 0444,

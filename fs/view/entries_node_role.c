@@ -210,6 +210,12 @@ static void render_run_digest(const struct object *o, struct buf *out)
 	add_line(out, o->run->digest);
 }
 
+static void render_run_commit(const struct object *o, struct buf *out)
+{
+	if (o->run->commit)
+		buf_addf(out, "%s%s\n", o->run->commit, o->run->dirty ? " (dirty)" : "");
+}
+
 static void render_run_started(const struct object *o, struct buf *out)
 {
 	add_time(out, o->run->started);
@@ -228,6 +234,10 @@ const struct entry run_entries[] = {
         {.name = "exit_status", .mode = S_IFREG | 0444, .render = render_run_exit, .help = "of the content; empty where there is none"},
         {.name = "why", .mode = S_IFREG | 0444, .render = render_run_why, .help = "how it failed; empty when it did not"},
         {.name = "digest", .mode = S_IFREG | 0444, .render = render_run_digest, .help = "what it began with"},
+        {.name = "commit",
+                .mode = S_IFREG | 0444,
+                .render = render_run_commit,
+                .help = "the git commit of what was in force, (dirty) behind it if not all of that was committed; empty without git"},
         {.name = "started", .mode = S_IFREG | 0444, .render = render_run_started, .help = "when it began"},
         {.name = "took", .mode = S_IFREG | 0444, .render = render_run_took, .help = "how long it ran, or has been running"},
         {.name = "log", .mode = S_IFREG | 0444, .flags = ENTRY_LOG, .help = "what it printed"},

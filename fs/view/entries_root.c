@@ -22,6 +22,10 @@ static void render_problems(const struct object *o, struct buf *out)
 		else
 			buf_addf(out, "%s:1: %s\n", p->file, p->text);
 	}
+	for (const struct deployment *dep = o->m->deployments_by_name; dep; dep = dep->hh_name.next)
+		if (dep->uncommitted)
+			buf_addf(out, "%s:1: deployment '%s' does not take this over (commit = required): %s\n", dep->uncommitted_file, dep->row.name,
+			        dep->uncommitted);
 }
 
 static void render_events(const struct object *o, struct buf *out)

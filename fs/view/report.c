@@ -94,8 +94,11 @@ void report_status(const struct model *m, const struct deployment *d, struct buf
 	buf_addf(out, "%s: %s\n", d->row.name, buf_str(&why));
 	add_bar(d, out);
 	add_nodes(d, out);
-	if (d->row.commit)
-		buf_addf(out, "in force: commit %s\n", d->row.commit);
+	if (d->row.commit) {
+		buf_adds(out, "desired: ");
+		commit_label(d->row.commit, d->row.dirty, out);
+		buf_addc(out, '\n');
+	}
 	add_troubles(m, d, out);
 }
 
@@ -105,6 +108,11 @@ void report_root_status(const struct model *m, struct buf *out)
 		buf_addf(out, "nothing can be stored: %s\n", m->trouble);
 	if (m->paused)
 		buf_adds(out, "paused: nothing new is started until 'echo resume > ctl'\n");
+	git_waits(m, out);
+	if (m->git_doing)
+		buf_addc(out, '\n');
+	if (m->desired && m->desired->git_failed)
+		buf_addf(out, "%s\n", m->desired->incomparable);
 	size_t problems = m->desired ? m->desired->n_problems : 0;
 	if (problems)
 		buf_addf(out, "%zu mistake%s in desired/: see problems\n", problems, problems == 1 ? "" : "s");
@@ -158,6 +166,8 @@ json_t *report_status_json(const struct model *m, const struct deployment *d)
 	json_object_set_new(all, "settled", json_boolean(settled));
 	json_object_set_new(all, "reached", json_boolean(reached));
 	json_object_set_new(all, "commit", d->row.commit ? json_string(d->row.commit) : json_null());
+	json_object_set_new(all, "dirty", d->row.commit ? json_boolean(d->row.dirty) : json_null());
+	json_object_set_new(all, "uncommitted", d->uncommitted_file ? json_string(d->uncommitted_file) : json_null());
 	json_object_set_new(roles, "total", count(d->n_total));
 	json_object_set_new(roles, "active", count(d->n_active));
 	json_object_set_new(roles, "running", count(d->n_running));
@@ -178,6 +188,7 @@ json_t *report_root_json(const struct model *m)
 	json_t *all = json_object(), *list = json_array();
 	json_object_set_new(all, "paused", json_boolean(m->paused));
 	json_object_set_new(all, "trouble", m->trouble ? json_string(m->trouble) : json_null());
+	json_object_set_new(all, "git", m->git_doing ? json_string(m->git_doing) : json_null());
 	json_object_set_new(all, "problems", count(m->desired ? m->desired->n_problems : 0));
 	for (const struct deployment *d = m->deployments_by_name; d; d = d->hh_name.next)
 		json_array_append_new(list, report_status_json(m, d));

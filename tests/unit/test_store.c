@@ -95,6 +95,19 @@ static void sql(const char *text)
 	sqlite3_close(db);
 }
 
+static int schema_version(void)
+{
+	sqlite3 *db;
+	sqlite3_stmt *st;
+	cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+	cr_assert_eq(sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &st, NULL), SQLITE_OK);
+	cr_assert_eq(sqlite3_step(st), SQLITE_ROW);
+	int version = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return version;
+}
+
 #define S(s) ((char *)(s))
 
 /* ---- rows ---- */
@@ -105,7 +118,7 @@ static void same(const char *got, const char *want)
 }
 
 static const struct row_deployment some_deployment = {
-        .id = 1, .name = S("etcd"), .paused = true, .destroying = true, .in_force = S("{\"a\": 1}"), .commit = S("abc-dirty")};
+        .id = 1, .name = S("etcd"), .paused = true, .destroying = true, .in_force = S("{\"a\": 1}"), .commit = S("abc"), .dirty = true};
 static const struct row_node some_node = {.id = 2,
         .name = S("etcd-db-1"),
         .deployment = S("etcd"),
@@ -161,7 +174,8 @@ static const struct row_run some_run = {.number = 7,
         .started = 14,
         .took_ms = 15,
         .attempt = 16,
-        .commit = S("abc")};
+        .commit = S("abc"),
+        .dirty = true};
 static const struct row_event some_event = {
         .seq = 9, .at = 10, .deployment = S("etcd"), .node = S("n"), .role = S("r"), .who = S("uid 0 (bash 4711)"), .text = S("began")};
 static const struct row_intent some_intent = {.id = 4, .kind = INTENT_CREATE, .node_id = 2, .incarnation = 3, .at = 17};
@@ -222,7 +236,7 @@ static void same_run(const struct row_run *a, const struct row_run *b)
 	same(a->commit, b->commit);
 }
 
-static void is_some(const struct store_contents *c)
+static void is_some_but_dirty(const struct store_contents *c)
 {
 	cr_assert(c->n_deployments == 1 && c->n_nodes == 1 && c->n_node_roles == 1 && c->n_runs == 1 && c->n_outputs == 2 && c->n_events == 1 &&
 	          c->n_intents == 1);
@@ -231,7 +245,7 @@ static void is_some(const struct store_contents *c)
 	cr_assert(d->id == 1 && d->paused && d->destroying);
 	same(d->name, "etcd");
 	same(d->in_force, some_deployment.in_force);
-	same(d->commit, "abc-dirty");
+	same(d->commit, "abc");
 	same_node(c->nodes, &some_node);
 	same_node_role(c->node_roles, &some_node_role);
 	same_run(c->runs, &some_run);
@@ -253,6 +267,12 @@ static void is_some(const struct store_contents *c)
 	same(c->components[0].text, "5");
 	same(c->digests[0].parts, some_digest.parts);
 	cr_assert(c->max_id == 4 && c->max_run == 7 && c->max_seq == 9);
+}
+
+static void is_some(const struct store_contents *c)
+{
+	is_some_but_dirty(c);
+	cr_assert(c->deployments->dirty && c->runs->dirty);
 }
 
 Test(store, every_row_comes_back)
@@ -630,34 +650,51 @@ Test(store, a_newer_schema)
 {
 	open_store();
 	close_store();
+	int newest = schema_version();
 	sql("PRAGMA user_version = 99");
 	refuses(-EBUSY, "has schema 99");
 	refuses(-EBUSY, "it was written by a newer one");
-	sql("PRAGMA user_version = 6");
+	_cleanup_free_ char *back = xasprintf("PRAGMA user_version = %d", newest);
+	sql(back);
 	open_store();
 }
 
-/* Schema 1 had no memory of numbers that are gone. */
+/* What each version of the schema added, taken away again, the last one first. */
+static const char *const before[] = {
+        "DROP TRIGGER deployment_gone; DROP TRIGGER node_gone; DROP TRIGGER node_role_gone; DROP TRIGGER intent_gone; DROP TRIGGER run_gone;"
+        "DROP TABLE used",
+        "ALTER TABLE deployments DROP COLUMN passed",
+        "ALTER TABLE node_roles DROP COLUMN checked; ALTER TABLE node_roles DROP COLUMN drift",
+        "ALTER TABLE nodes DROP COLUMN recipe",
+        "ALTER TABLE nodes DROP COLUMN wish_adopt",
+        "ALTER TABLE deployments DROP COLUMN dirty; ALTER TABLE runs DROP COLUMN dirty",
+};
+
+/* Nothing is lost but what the version did not have: with number 1 the memory of numbers that are gone. */
 Test(store, an_older_schema)
 {
+	const int newest = (int)(sizeof before / sizeof *before) + 1;
 	open_store();
 	struct store_batch *b = store_batch_new(store);
 	put_some(b);
 	commit(b);
-	close_store();
-	sql("DROP TRIGGER deployment_gone; DROP TRIGGER node_gone; DROP TRIGGER node_role_gone; DROP TRIGGER intent_gone; DROP TRIGGER run_gone;"
-	    "DROP TABLE used; ALTER TABLE deployments DROP COLUMN passed;"
-	    "ALTER TABLE node_roles DROP COLUMN checked; ALTER TABLE node_roles DROP COLUMN drift; ALTER TABLE nodes DROP COLUMN recipe; ALTER TABLE "
-	    "nodes DROP COLUMN wish_adopt;"
-	    "PRAGMA user_version = 1");
-	open_store();
-	struct store_contents c = load();
-	is_some(&c);
-	store_contents_release(&c);
+	cr_assert_eq(schema_version(), newest, "say here what the new one added");
+	for (int version = newest - 1; version >= 1; version--) {
+		close_store();
+		for (int i = newest - 1; i >= version; i--)
+			sql(before[i - 1]);
+		_cleanup_free_ char *now = xasprintf("PRAGMA user_version = %d", version);
+		sql(now);
+		open_store();
+		struct store_contents c = load();
+		is_some_but_dirty(&c);
+		cr_assert(!c.deployments->dirty && !c.runs->dirty, "nobody knew in version %d", version);
+		store_contents_release(&c);
+	}
 	b = store_batch_new(store);
 	store_del_intent(b, 4);
 	commit(b);
-	c = load();
+	struct store_contents c = load();
 	cr_assert(c.n_intents == 0 && c.max_id == 4);
 	store_contents_release(&c);
 }
