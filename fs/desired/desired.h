@@ -51,6 +51,7 @@ struct def_source { /* the document behind a definition */
 	struct hash hash; /* of its bytes */
 	bool busy;        /* a writer has it open: not read now, what is in force stays */
 	bool uncommitted; /* it is not what HEAD has there */
+	int64_t since;    /* when whoever keeps it first saw these bytes, ms; 0 in a reading */
 };
 struct def_param {
 	char *name, *dflt, *min, *max, *values, *help; /* NULL where not said */

@@ -13,9 +13,11 @@ const struct def_node *node_definition(const struct node *n)
 static void source_copy(struct def_source *to, const struct def_source *from)
 {
 	char *path = xstrdup(from->path);
+	int64_t since = to->since && hash_eq(&to->hash, &from->hash) ? to->since : now_ms();
 	free(to->path);
 	*to = *from;
 	to->path = path;
+	to->since = since;
 }
 
 /* ---- fitting nodes to a description ---- */
@@ -294,6 +296,8 @@ static void take_nodes(struct engine *e, struct desired *d)
 			n = node_new(e, def->name, 0);
 			mark_node(e, n);
 		}
+		if (!n->def || !hash_eq(&n->def->src.hash, &def->src.hash))
+			n->document_since = now_ms();
 		n->declared = true;
 		n->def = def;
 		if (!n->deployment && def->provider && n->row.phase == NODE_PLANNED) {

@@ -89,6 +89,7 @@ struct node {
 	struct provider_object *provider; /* NULL: unknown */
 	const struct def_group *group;    /* in force; NULL: surplus or removed */
 	const struct def_node *def;       /* declared nodes */
+	int64_t document_since;           /* when its document was first seen to say what it says, ms */
 	bool wanted;                      /* some deployment in force has it */
 	bool declared;                    /* has a node.ini in force */
 	bool unapproved;                  /* its next step (create, rebuild, release) waits for approval */

@@ -44,8 +44,8 @@ struct entry {
 	mode_t mode; /* S_IFREG with the most that is allowed, or S_IFDIR */
 	unsigned flags;
 	void (*render)(const struct object *o, struct buf *out);
-	/* Does it only show what holds because nobody said otherwise? Such a file has no time: stat() shows 1970. NULL: never. */
-	bool (*unset)(const struct object *o);
+	/* Its time, ms since the epoch. NULL: the engine's last change. Editors warn when the time of what they edit moves. */
+	int64_t (*time)(const struct object *o);
 	/* Says what a write into it asks of the engine: fills section and key. NULL: not writable. */
 	void (*store)(const struct object *o, struct write_request *w);
 	/* Directories: all names, and one of them. o->first tells which directory, where a row has several levels. */

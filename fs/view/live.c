@@ -142,8 +142,7 @@ void live_stat(struct view *v, const struct object *o, const struct place *p, st
 	        .st_ino = place_stat_ino(v->names, p), .st_mode = owner.mode, .st_uid = owner.uid, .st_gid = owner.gid, .st_blksize = 4096};
 	st->st_nlink = S_ISDIR(mode) ? 2 : 1;
 	/* A directory's time stands still: tar calls a directory whose time moved while it read it an error. */
-	if (!e || !e->unset || !e->unset(o))
-		set_time(st, S_ISREG(mode) ? v->changed_at : v->model->started);
+	set_time(st, e && e->time ? e->time(o) : S_ISREG(mode) ? v->changed_at : v->model->started);
 }
 
 static double attr_timeout(const struct stat *st)
@@ -313,7 +312,7 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 		log_stat(v, is_open && open_now.log_run ? open_now.log_run : at.log_run, &at.st);
 	} else if (is_open && S_ISREG(at.st.st_mode) && open_now.at) {
 		at.st.st_size = (off_t)open_now.size;
-		if (at.st.st_mtim.tv_sec) /* what nobody set has none */
+		if (!at.entry || !at.entry->time)
 			set_time(&at.st, open_now.at);
 	} else if (flags & ENTRY_COSTLY) {
 		getattr_costly(v, req, ino, &at.st);

@@ -111,10 +111,16 @@ static void render_setting(const struct object *o, struct buf *out)
 	end_line(out);
 }
 
-static bool is_unset(const struct object *o)
+/* When the document came to say what it says; what it does not say itself is of 1970. */
+static int64_t setting_time(const struct object *o)
 {
 	struct settable s;
-	return o->second && settable_of(o, &s) && !settable_is_set(&s, o->first, o->second);
+	if (!o->second || !settable_of(o, &s) || !settable_is_set(&s, o->first, o->second))
+		return 0;
+	return o->deployment ? o->deployment->src.since
+	       : o->node     ? o->node->document_since
+	       : o->provider ? o->provider->src.since
+	                     : o->role->src.since;
 }
 
 static void store_setting(const struct object *o, struct write_request *w)
@@ -128,7 +134,7 @@ const struct entry setting_file = {
         .name = "KEY",
         .mode = S_IFREG | 0664,
         .render = render_setting,
-        .unset = is_unset,
+        .time = setting_time,
         .store = store_setting,
         .help = "the value in force; writing one line changes the document, an empty line takes the key out of it",
 };

@@ -112,6 +112,9 @@ for how in 'echo 7 | tee "$1"' 'echo 7 | dd of="$1" status=none' 'echo 7 >"$2" &
 	bash -c "$how" - "$V/params.base/size" "$T/seven" >/dev/null && expect "after $how" "$(cat "$V/params.base/size")" 7 || fail "$how"
 done
 echo 6 >"$V/params.base/size"
+before=$(stat -c %y "$V/params.base/size")
+echo pause >"$MNT/deployments/d/ctl" && echo resume >"$MNT/deployments/d/ctl"
+expect "the time of a value while other things change" "$(stat -c %y "$V/params.base/size")" "$before"
 mkdir "$T/settings" && tar -C "$V" -cf - . | tar -C "$T/settings" -xf - && diff -r "$V" "$T/settings" || fail "tar loses values"
 
 # What is inherited shows; written, it is overridden here; taken out, it shows again.

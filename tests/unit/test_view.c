@@ -266,20 +266,21 @@ static bool lists(const char *dir, const char *want)
 	return !strcmp(buf_str(&got), want);
 }
 
-static bool is_unset(const char *path)
+static int64_t time_of(const char *path)
 {
 	struct place at = walk(path);
 	struct object o;
 	cr_assert(find(&at, &o));
-	return place_entry(names, &at)->unset(&o);
+	return place_entry(names, &at)->time(&o);
 }
 
 Test(view, what_is_not_set_is_told_from_what_is)
 {
 	settings_add(&def.own, "nodes db", "count", "3", 5);
-	cr_expect_not(is_unset("deployments/prod/desired/nodes.db/count"));
-	cr_expect(is_unset("deployments/prod/desired/deployment/provider"), "it is inherited");
-	cr_expect(is_unset("deployments/prod/desired/params.etcd/quorum"));
+	deployment.src.since = 12345;
+	cr_expect_eq(time_of("deployments/prod/desired/nodes.db/count"), 12345);
+	cr_expect_eq(time_of("deployments/prod/desired/deployment/provider"), 0, "it is inherited");
+	cr_expect_eq(time_of("deployments/prod/desired/params.etcd/quorum"), 0);
 }
 
 Test(view, settings_that_could_be_set_are_found)
