@@ -174,6 +174,7 @@ enum git_state git_state(const char *repo, const char **ret_what)
 	} signs[] = {
 	        {"MERGE_HEAD", "a merge"},
 	        {"rebase-merge", "a rebase"},
+	        {"rebase-apply/applying", "an am"},
 	        {"rebase-apply", "a rebase"},
 	        {"CHERRY_PICK_HEAD", "a cherry-pick"},
 	        {"REVERT_HEAD", "a revert"},
