@@ -40,7 +40,7 @@ struct machine {
 	const char *address;  /* of its sshd; NULL while unknown */
 	int port;             /* 0: 22 */
 	const char *user;     /* NULL: root */
-	const char *key;      /* path of the private key to log in with; NULL: host->access_key */
+	const char *key;      /* path of the private key to log in with, or "secret:NAME"; NULL: host->access_key */
 	const char *host_key; /* "ssh-ed25519 AAAA...", known from creation; NULL: learnt at first contact */
 	const char *image;    /* what it was made from: "debian-12"; NULL: nothing was made */
 	const char *facts;    /* JSON object when the provider knows them (fake); NULL: ask the machine */

@@ -4,6 +4,7 @@
  * declaration says later does not change under a machine: a change of it is the engine's to see, and becomes a rebuild or a new create(). */
 #include "fs/base/io.h"
 #include "fs/base/mem.h"
+#include "fs/base/secret.h"
 #include "providers/provider.h"
 #include <dirent.h>
 #include <errno.h>
@@ -19,7 +20,7 @@ static const struct key_row instance_keys[] = {
         {"ssh", "user", VALUE_STRING, "root", 0, 0, NULL, "whom to log in as; another than root needs sudo without password there"},
         {"ssh", "port", VALUE_INT, "22", 1, 65535, NULL, "port of sshd"},
         {"ssh", "key", VALUE_STRING, NULL, 0, 0, NULL,
-                "private key to log in with: a path, from ~ or from the provider's directory; default: the state directory's own"},
+                "private key to log in with: secret:NAME, or a path, from ~ or from the provider's directory; default: the state directory's own"},
         {"ssh", "host-key", VALUE_ENUM, "learn", 0, 0, "learn,declared", "learn: trust the first key shown; declared: each node names its key"},
         {NULL},
 };
@@ -110,10 +111,8 @@ static void answer(struct provider *p, struct provider_call *call, int rc, struc
 
 static char *key_path(const struct provider *p, const char *text, struct err **err)
 {
-	if (!strncmp(text, "secret:", 7)) {
-		err_set(err, EINVAL, "key '%s': secrets cannot be ssh keys yet, name a file", text);
-		return NULL;
-	}
+	if (secret_ref(text)) /* the engine knows where that will lie */
+		return secret_name_check(secret_ref(text), err) < 0 ? NULL : xstrdup(text);
 	if (*text == '/')
 		return xstrdup(text);
 	if (*text != '~')
@@ -130,6 +129,8 @@ static char *key_path(const struct provider *p, const char *text, struct err **e
 
 static int check_key(const char *path, struct err **err)
 {
+	if (secret_ref(path))
+		return 0;
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 	char start[64];

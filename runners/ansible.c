@@ -3,6 +3,8 @@
 #include "fs/base/io.h"
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
+#include "fs/base/private.h"
+#include "fs/base/redact.h"
 #include "fs/base/str.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +60,7 @@ struct batch {
 	int events_fd;
 	int ticks;
 	int64_t end_by, kill_by, starting_until;
+	bool hide;               /* nobody knows what is secret in it */
 	const char *stopping;    /* "cancelled", "timeout" */
 	int64_t took_ms;         /* of ansible-playbook */
 	struct starter *starter; /* while the child that starts ansible-playbook lives */
@@ -159,6 +162,7 @@ static void set_hosts(struct batch *b, struct run_item *const *items, size_t n)
 		h->log_fd = -1;
 		h->call.arg = h;
 		h->collect.exit_status = -1;
+		b->hide |= items[i]->hide;
 	}
 }
 
@@ -174,7 +178,12 @@ static void on_text(void *arg, size_t i, const char *text, size_t len)
 		return;
 	if (skip < 0)
 		skip = 0;
-	int rc = fd_write_all(h->log_fd, text + skip, len - skip);
+	char *copy = xmemdup(text, len);
+	redact(b->r->host->redactor, copy, len);
+	for (size_t k = 0; b->hide && k < len; k++)
+		copy[k] = copy[k] == '\n' ? '\n' : '*';
+	int rc = fd_write_all(h->log_fd, copy + skip, len - skip);
+	free(copy);
 	if (rc < 0) {
 		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", h->item ? h->item->number : 0,
 		        h->item ? h->item->run_dir : "", strerror(-rc));
@@ -524,20 +533,38 @@ static void follow(struct batch *b, int64_t age_ms)
 static char *make_short_dir(const struct runner_host *host, int64_t number, struct err **err)
 {
 	_cleanup_free_ char *base = short_base(host);
-	struct stat st;
-	if (mkdir(base, 0700) < 0 && errno != EEXIST) {
-		err_errno(err, errno, "cannot make '%s'", base);
+	if (private_dir_make(base, err))
 		return NULL;
-	}
-	if (lstat(base, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077)) {
-		err_set(err, EPERM, "'%s' is not a directory of ours with mode 0700: remove it", base);
-		return NULL;
-	}
 	char *dir = xasprintf("%s/%" PRId64, base, number);
 	if (!dir_make_all(dir, 0700, err))
 		return dir;
 	free(dir);
 	return NULL;
+}
+
+/* Where the files that hold secrets go; "" if there are none. */
+static char *make_private_dir(const struct batch *b, struct err **err)
+{
+	bool secret = false;
+	for (size_t i = 0; i < b->n; i++)
+		secret |= b->hosts[i].item->secret;
+	if (!secret)
+		return xstrdup("");
+	const struct runner_host *host = b->r->host;
+	_cleanup_free_ char *base = private_dir(host->owner, host->state_dir);
+	char *dir = xasprintf("%s/%" PRId64 ".secret", base, b->hosts[0].item->number);
+	if (!private_dir_make(base, err) && !private_dir_make(dir, err))
+		return dir;
+	free(dir);
+	return NULL;
+}
+
+/* The batch is over: its results are with who asked for them. */
+static void remove_private_dir(const struct batch *b)
+{
+	_cleanup_free_ char *link = b->dir ? path_join(b->dir, "private") : NULL, *dir = link ? realpath(link, NULL) : NULL;
+	if (dir)
+		tree_remove(dir, NULL);
 }
 
 /* Each item's 'started' is made but once: whoever finds it there attaches. */
@@ -562,7 +589,9 @@ static int start_playbook(struct batch *b, struct err **err)
 	const struct runner_host *host = b->r->host;
 	_cleanup_free_ char *short_dir = make_short_dir(host, hosts[0].item->number, err);
 	int rc = short_dir ? dir_make_all(b->dir, 0700, err) : -EIO;
-	rc = rc ? rc : ansible_write_batch(b->dir, short_dir, host->state_dir, host->owner, hosts, b->n, err);
+	_cleanup_free_ char *private = rc ? NULL : make_private_dir(b, err);
+	rc = rc ? rc : private ? 0 : -EIO;
+	rc = rc ? rc : ansible_write_batch(b->dir, *private ? private : b->dir, short_dir, host->state_dir, host->owner, hosts, b->n, err);
 	free(hosts);
 	if (rc)
 		return rc;
@@ -778,6 +807,7 @@ static void on_tick(uv_timer_t *timer)
 	for (size_t i = 0; i < b->n; i++)
 		if (b->hosts[i].item)
 			return;
+	remove_private_dir(b);
 	batch_release(b);
 }
 
@@ -842,6 +872,7 @@ const struct runner_ops ansible_runner = {
         .name = "ansible",
         .help = "runs a playbook or a plain Ansible role from the control host, one ansible-playbook for a batch of nodes",
         .keys = ansible_keys,
+        .keeps_secrets = true,
         .batch_max = 50,
         .check = ansible_check,
         .open = ansible_open,

@@ -10,6 +10,8 @@
  *   events          what our callback plug-in writes, one JSON object a line
  *   output          what ansible-playbook prints besides: syntax errors
  *   pid  status
+ *   private         with secrets: link to a directory in memory, where inventory.json, events, output and ansible's own temporary files are; it is
+ *                   removed when the batch is over
  */
 #ifndef REBARFS_RUNNERS_ANSIBLE_H
 #define REBARFS_RUNNERS_ANSIBLE_H
@@ -52,9 +54,10 @@ struct ansible_host {
 	struct run_item *item;
 	const char *host_key;
 };
-/* Writes everything into dir (exists, empty). short_dir: a path without blanks, short enough for sockets. */
-int ansible_write_batch(const char *dir, const char *short_dir, const char *state_dir, const char *owner, const struct ansible_host *hosts, size_t n,
-        struct err **err);
+/* Writes everything into dir (exists, empty). files: where what may hold secrets is to lie, or dir. short_dir: a path without blanks, short enough
+ * for sockets. */
+int ansible_write_batch(const char *dir, const char *files, const char *short_dir, const char *state_dir, const char *owner,
+        const struct ansible_host *hosts, size_t n, struct err **err);
 json_t *ansible_inventory(const char *owner, const struct ansible_host *hosts, size_t n); /* new reference */
 int ansible_write_callback(const char *state_dir, struct err **err);
 void ansible_variable_name(struct buf *out, const char *param); /* "max-size" -> "max_size" */

@@ -2,6 +2,7 @@
  * outputs of other nodes are among them. */
 #include "fs/base/io.h"
 #include "fs/base/mem.h"
+#include "fs/base/secret.h"
 #include "runners/ansible.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -115,11 +116,13 @@ static int write_file(const char *dir, const char *name, const char *data, size_
 static int write_inventory(const char *dir, const char *owner, const struct ansible_host *hosts, size_t n, struct err **err)
 {
 	json_t *inventory = ansible_inventory(owner, hosts, n);
-	_cleanup_free_ char *text = json_dumps(inventory, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
+	char *text = json_dumps(inventory, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
 	json_decref(inventory);
 	if (!text)
 		return err_set(err, EINVAL, "the inputs of '%s' are not valid JSON", hosts[0].item->role);
-	return write_file(dir, "inventory.json", text, strlen(text), err);
+	int rc = write_file(dir, "inventory.json", text, strlen(text), err);
+	wipe_free(text);
+	return rc;
 }
 
 static int write_known_hosts(const char *dir, const struct ansible_host *hosts, size_t n, struct err **err)
@@ -176,7 +179,8 @@ static void add_env(struct buf *b, const char *name, const char *fmt, ...)
 }
 
 /* All settings by environment: nothing of the user's own ansible.cfg or ssh_config reaches a run. */
-static int write_run(const char *dir, const char *short_dir, const char *state_dir, const struct run_item *item, size_t n, struct err **err)
+static int write_run(
+        const char *dir, const char *files, const char *short_dir, const char *state_dir, const struct run_item *item, size_t n, struct err **err)
 {
 	_cleanup_buf_ struct buf b = {0};
 	const char *home = getenv("HOME"), *path = getenv("PATH");
@@ -196,7 +200,7 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	add_env(&b, "PYTHONDONTWRITEBYTECODE", "1");
 	add_env(&b, "REBAR_EVENTS", "%s/events", dir);
 	add_env(&b, "ANSIBLE_CONFIG", "%s/ansible.cfg", dir);
-	add_env(&b, "ANSIBLE_INVENTORY", "%s/inventory.json", dir);
+	add_env(&b, "ANSIBLE_INVENTORY", "%s/inventory.json", files);
 	add_env(&b, "ANSIBLE_INVENTORY_ENABLED", "yaml");
 	add_env(&b, "ANSIBLE_INVENTORY_UNPARSED_FAILED", "1");
 	add_env(&b, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "1");
@@ -204,7 +208,7 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	add_env(&b, "ANSIBLE_STDOUT_CALLBACK", "rebar");
 	add_env(&b, "ANSIBLE_FORKS", "%zu", n < FORKS_MAX ? n : (size_t)FORKS_MAX);
 	add_env(&b, "ANSIBLE_ROLES_PATH", "%s/roles:%s/roles:/etc/ansible/roles:/usr/share/ansible/roles", dir, item->content_dir);
-	add_env(&b, "ANSIBLE_LOCAL_TEMP", "%s/tmp", dir);
+	add_env(&b, "ANSIBLE_LOCAL_TEMP", "%s/tmp", files);
 	add_env(&b, "ANSIBLE_RETRY_FILES_ENABLED", "0");
 	add_env(&b, "ANSIBLE_HOST_KEY_CHECKING", "1");
 	add_env(&b, "ANSIBLE_PYTHON_INTERPRETER", "auto_silent");
@@ -229,19 +233,40 @@ static int write_run(const char *dir, const char *short_dir, const char *state_d
 	buf_adds(&b, " main.yml > output 2>&1 < /dev/null\n"
 	             "echo $? > status.new && mv status.new status\n"
 	             "rm -rf tmp ");
+	if (files != dir) {
+		sh_quote(&b, files);
+		buf_adds(&b, "/tmp ");
+		sh_quote(&b, files);
+		buf_adds(&b, "/inventory.json ");
+	}
 	sh_quote(&b, short_dir);
 	buf_addc(&b, '\n');
 	return write_file(dir, "run", buf_str(&b), b.len, err);
 }
 
-int ansible_write_batch(const char *dir, const char *short_dir, const char *state_dir, const char *owner, const struct ansible_host *hosts, size_t n,
-        struct err **err)
+static int link_private(const char *dir, const char *files, struct err **err)
+{
+	static const char *const names[] = {"events", "output"};
+	_cleanup_free_ char *private = path_join(dir, "private");
+	if (symlink(files, private) < 0)
+		return err_errno(err, errno, "cannot make '%s'", private);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		_cleanup_free_ char *link = path_join(dir, names[i]), *target = path_join(files, names[i]);
+		if (symlink(target, link) < 0)
+			return err_errno(err, errno, "cannot make '%s'", link);
+	}
+	return 0;
+}
+
+int ansible_write_batch(const char *dir, const char *files, const char *short_dir, const char *state_dir, const char *owner,
+        const struct ansible_host *hosts, size_t n, struct err **err)
 {
 	const struct run_item *item = hosts[0].item;
-	int rc = write_inventory(dir, owner, hosts, n, err);
+	int rc = files != dir ? link_private(dir, files, err) : 0;
+	rc = rc ? rc : write_inventory(files, owner, hosts, n, err);
 	rc = rc ? rc : write_known_hosts(short_dir, hosts, n, err);
 	rc = rc ? rc : write_playbook(dir, item, err);
 	rc = rc ? rc : write_file(dir, "ansible.cfg", "[defaults]\n", 11, err);
-	rc = rc ? rc : write_file(dir, "events", "", 0, err);
-	return rc ? rc : write_run(dir, short_dir, state_dir, item, n, err);
+	rc = rc ? rc : write_file(files, "events", "", 0, err);
+	return rc ? rc : write_run(dir, files, short_dir, state_dir, item, n, err);
 }

@@ -4,6 +4,7 @@
  * and add effects. Before the loop sleeps, turn_end() lets the annealer look at what is queued, sends all marked rows to the store as one
  * transaction, and the effects (provider calls, runs, replies) are carried out when that is durable: intents before effects, and nothing is answered
  * that could be lost. */
+#include "fs/base/private.h"
 #include "fs/base/redact.h"
 #include "fs/engine/internal.h"
 #include <string.h>
@@ -475,6 +476,7 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 	if ((rc = owner_make(e, err)) < 0 || (rc = access_key_make(e, err)) < 0)
 		goto fail;
 	e->m.owner = e->owner;
+	e->m.private_dir = e->private_dir = private_dir(e->owner, e->state_dir);
 	content = path_join(e->state_dir, "content");
 	if ((rc = content_open(content, &e->content, err)) < 0)
 		goto fail;
@@ -606,6 +608,7 @@ void engine_free(struct engine *e)
 	free(e->state_dir);
 	free(e->cache_dir);
 	free(e->access_key);
+	free(e->private_dir);
 	free(e->runs_dir);
 	strlist_release(&e->only);
 	pthread_mutex_destroy(&e->inbox_lock);

@@ -178,7 +178,7 @@ struct engine {
 
 	int64_t next_id, next_run;
 	uint64_t mounts;
-	char *owner, *repo, *mountpoint, *state_dir, *cache_dir, *access_key, *runs_dir;
+	char *owner, *repo, *mountpoint, *state_dir, *cache_dir, *access_key, *runs_dir, *private_dir;
 	struct strlist only;
 	bool has_only;
 	unsigned seed;
@@ -297,10 +297,13 @@ void secrets_close(struct engine *e);
 bool secrets_hash(struct engine *e, const char *name, struct hash *ret); /* false: not known yet */
 void secrets_look(struct engine *e, struct node_role *nr);               /* asks for what its digest misses, notes what cannot be had */
 bool secrets_in_hand(struct engine *e, struct node_role *nr); /* all it needs to start; if not they are asked for, and it is queued when they come */
-bool secrets_settling(struct engine *e); /* files changed and are being read. Lock not held */
+bool secrets_settling(struct engine *e);                      /* files changed and are being read. Lock not held */
 /* The same for a check of what is active; why: they cannot be had. */
 bool secrets_for_check(struct engine *e, struct node_role *nr, const char **ret_why);
 void secrets_retry(struct engine *e, struct node_role *nr);
+/* secret_key.c: is the key there that lets us in? If not it is asked for, and the node queued when it comes; why: it cannot be had. Lock held */
+bool secrets_key_ready(struct engine *e, const struct node *n, const char **ret_why);
+void secrets_key_retry(struct engine *e, const struct node *n);
 const struct secret *secret_value(const struct engine *e, const char *name); /* NULL: not in hand */
 /* Ready to attach to its last run? If not it is queued later. hide: nobody knows any more what is to be redacted in what that prints. */
 bool secrets_for_attach(struct engine *e, struct node_role *nr, bool *ret_hide);
@@ -386,7 +389,7 @@ size_t provider_machines(const struct engine *e, const struct provider_object *p
 bool provider_may_become(struct engine *e, struct provider_object *p, const char *type);
 size_t provider_limit(const struct provider_object *p);
 void provider_slot_freed(struct engine *e, struct provider_object *p);
-void node_target(const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg, const char *access_key);
+void node_target(const struct model *m, const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg);
 void ssh_pool_drop_later(struct engine *e, int64_t node_id); /* by effect: lock held */
 
 #endif

@@ -409,8 +409,9 @@ static void contact_submit(struct engine *e, void *arg)
 	contact_start(&e->runner_host, &op->contact);
 }
 
-void node_target(const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg, const char *access_key)
+void node_target(const struct model *m, const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg)
 {
+	_cleanup_free_ char *key = node_key_path(m, n);
 	*t = (struct target){
 	        .node_id = (uint64_t)n->row.id,
 	        .incarnation = (uint32_t)n->row.incarnation,
@@ -418,7 +419,7 @@ void node_target(const struct node *n, struct target *t, char *(*keep)(void *arg
 	        .address = keep(arg, n->row.address),
 	        .port = n->row.port ? (int)n->row.port : 22,
 	        .user = keep(arg, n->row.user ? n->row.user : "root"),
-	        .key = keep(arg, n->row.key ? n->row.key : access_key),
+	        .key = keep(arg, key),
 	        .host_key = keep(arg, n->row.host_key),
 	};
 }
@@ -431,7 +432,7 @@ static char *op_keep(void *arg, const char *s)
 static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
 {
 	struct node_op *op = op_new(e, n, OP_CONTACT);
-	node_target(n, &op->target, op_keep, op, e->access_key);
+	node_target(&e->m, n, &op->target, op_keep, op);
 	op->contact.target = &op->target;
 	op->contact.timeout_ms = timeout_ms;
 	op->contact.adopt = n->row.wish_adopt;
@@ -655,13 +656,23 @@ static int64_t contact_timeout(const struct node *n)
 	return n->provider->ops->declared_only || n->row.phase == NODE_READY ? DECLARED_TIMEOUT_MS : BOOT_TIMEOUT_MS;
 }
 
+/* The key that lets us in may be a secret that has to be fetched. */
+static void contact_step(struct engine *e, struct node *n)
+{
+	const char *why;
+	if (secrets_key_ready(e, n, &why))
+		contact_begin(e, n, contact_timeout(n));
+	else if (why)
+		step_failed(e, n, "contact", why, true);
+}
+
 /* What a person asked for is done to a node that is held, paused or about to be released, too; one without a machine is adopted when it has one. */
 static bool adopt_step(struct engine *e, struct node *n)
 {
 	if ((n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) || n->off || n->gone || has_given_up(n))
 		return false;
 	if (!n->provider->ops->simulate) {
-		contact_begin(e, n, contact_timeout(n));
+		contact_step(e, n);
 		return true;
 	}
 	n->row.wish_adopt = false;
@@ -750,7 +761,7 @@ void node_step(struct engine *e, struct node *n)
 		else if (n->provider->ops->simulate)
 			return;
 		else if (n->row.phase == NODE_BOOTING || !n->contacted || n->unreachable)
-			contact_begin(e, n, contact_timeout(n));
+			contact_step(e, n);
 		return;
 	}
 }

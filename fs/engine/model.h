@@ -212,10 +212,10 @@ struct model {
 	struct refusal *refusals;
 	struct interned *names; /* of components: few, kept for ever, so that digests may point at them */
 	bool paused;
-	const char *git_doing;                             /* "a merge": nothing is taken over until that has ended; NULL: nothing */
-	char *trouble;                                     /* why nothing can be stored now; NULL */
-	const char *state_dir, *repo, *mountpoint, *owner; /* do not change */
-	int64_t started;                                   /* when this daemon started */
+	const char *git_doing;                                           /* "a merge": nothing is taken over until that has ended; NULL: nothing */
+	char *trouble;                                                   /* why nothing can be stored now; NULL */
+	const char *state_dir, *repo, *mountpoint, *owner, *private_dir; /* do not change */
+	int64_t started;                                                 /* when this daemon started */
 };
 struct interned {
 	char *name;
@@ -285,6 +285,9 @@ void role_why(const struct role_object *r, struct buf *out);
 /* Has the deployment come to rest? settled: nothing runs or will start by itself (a retry's timer counts as will). reached: desired is reached, held
  * nodes aside. last (may be NULL): once settled, the last line of `wait`, a sentence about what is missing or waits for a person. */
 void deployment_rest(const struct model *m, const struct deployment *d, bool *ret_settled, bool *ret_reached, struct buf *last);
+
+/* Path of the private key that lets us into the node; caller frees (fs/engine/secret_key.c). */
+char *node_key_path(const struct model *m, const struct node *n);
 
 /* Inputs of a node role as documented (fs/engine/inputs.c). with_origin: each parameter as {"value", "origin"}, for inputs.json in the mount;
  * without: what a run gets. NULL while something it wants is not known. New reference. */

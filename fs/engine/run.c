@@ -441,7 +441,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	}
 	char hex[HASH_HEX];
 	hash_hex(&nr->def->content, hex);
-	node_target(n, &r->target, run_keep, r, e->access_key);
+	node_target(&e->m, n, &r->target, run_keep, r);
 	if (attach) /* the run has its own on the node; here they are for the redactor */
 		r->inputs = json_object();
 	else

@@ -157,6 +157,8 @@ void secret_came(struct engine *e, struct secret_entry *s, struct secret *value,
 		free(why);
 		return;
 	}
+	if (s->is_key && value)
+		value = secret_key_came(e, s, value, &why);
 	engine_wrlock(e);
 	e->secrets->coming--;
 	s->state = SECRET_IDLE;
@@ -172,6 +174,8 @@ void secret_came(struct engine *e, struct secret_entry *s, struct secret *value,
 			engine_after(e, ASK_AGAIN_MS, ask_again, 0);
 		e->secrets->asks_again = true;
 	}
+	if (s->is_key)
+		secret_key_users(e, s);
 	answer_add(e, ask_next, NULL);
 	engine_wrunlock(e);
 	free(why);

@@ -19,6 +19,8 @@ struct secret_entry {
 	int64_t let_go_at;
 	char *why; /* the last fetch failed; NULL */
 	int64_t failed_at;
+	bool is_key;     /* some node is logged in to with it: written to a private file when it comes */
+	bool is_written; /* by this daemon */
 	enum { SECRET_IDLE, SECRET_ASKED, SECRET_COMING } state;
 	UT_hash_handle hh;
 };
@@ -39,6 +41,10 @@ struct secret_entry *secret_entry(struct engine *e, const char *name);
 void secret_ask(struct engine *e, struct secret_entry *s);
 /* From a source, without the lock: a value (taken), or why there is none (taken). */
 void secret_came(struct engine *e, struct secret_entry *s, struct secret *value, char *why);
+
+/* secret_key.c */
+struct secret *secret_key_came(struct engine *e, struct secret_entry *s, struct secret *value, char **ret_why); /* without the lock; value, or NULL */
+void secret_key_users(struct engine *e, const struct secret_entry *s);                                          /* look again */
 
 /* secret_source.c */
 int secret_source_open(struct engine *e, const char *source, struct err **err); /* at start, without the lock */

@@ -192,6 +192,7 @@ static void retry_node(struct verb_call *c, struct node *n)
 		return;
 	n->row.attempts = 0;
 	n->retry_at = 0;
+	secrets_key_retry(c->e, n);
 	str_replace(&n->row.error, NULL);
 	for (struct image *i = n->provider ? n->provider->images : NULL; i; i = i->next)
 		if (i->phase == IMAGE_FAILED) {

@@ -4,17 +4,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-static char *node_key(const struct object *o, const struct node *n)
-{
-	return n->row.key ? xstrdup(n->row.key) : xasprintf("%s/id_ed25519", o->state_dir);
-}
-
 /* Self-contained, so that it can be copied elsewhere: the host key stands in it as the output of a command, which ssh then takes as known_hosts. */
 void access_ssh_config(const struct object *o, const struct node *n, struct buf *out)
 {
 	if (!n->row.address)
 		return;
-	_cleanup_free_ char *key = node_key(o, n);
+	_cleanup_free_ char *key = node_key_path(o->m, n);
 	buf_addf(out, "Host %s %s\n", n->row.name, n->row.address);
 	buf_addf(out, "    HostName %s\n", n->row.address);
 	buf_addf(out, "    Port %" PRId64 "\n", n->row.port ? n->row.port : 22);
@@ -41,7 +36,7 @@ void access_hosts(const struct deployment *d, struct buf *out)
 
 static json_t *host_vars(const struct object *o, const struct node *n)
 {
-	_cleanup_free_ char *key = node_key(o, n);
+	_cleanup_free_ char *key = node_key_path(o->m, n);
 	json_t *vars = json_object();
 	json_object_set_new(vars, "ansible_host", json_string(n->row.address));
 	json_object_set_new(vars, "ansible_port", json_integer(n->row.port ? n->row.port : 22));

@@ -26,7 +26,11 @@ static const char intro[] =
         "which the\n"
         "document itself sets: the others are of 1970, and show what holds instead, inherited or by default (empty: nothing). 'echo VALUE > KEY' "
         "sets a\n"
-        "key here, 'echo > KEY' takes it out again; touching or emptying the file changes nothing.\n";
+        "key here, 'echo > KEY' takes it out again; touching or emptying the file changes nothing.\n"
+        "\n"
+        "secret:NAME in a document stands for a file of mode 0600 in the state directory's secrets/, or for what the command of -o secrets prints. Its "
+        "value is\n"
+        "nowhere in this tree: inputs show the name, logs and sentences as many asterisks as it has bytes.\n";
 
 static void add_table(struct buf *out, enum place_kind kind, const char *title)
 {

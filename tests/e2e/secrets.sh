@@ -1,7 +1,8 @@
 #!/bin/bash
+# limit: 180
 # A secret reaches the role that asks for it, and nothing else: not the state directory, the mount, a command line, nor what the node keeps.
 . "$(dirname "$0")/lib.sh"
-needs root fuse ssh-keygen unshare
+needs root fuse ssh-keygen unshare ansible-playbook
 ROOT_TREE_PROGRAMS=(python3)
 [ -n "${REBARFS_E2E_NETWORK:-}" ] || make_root_tree_if_needed bare
 in_own_network
@@ -13,7 +14,7 @@ VALUE="Tr0ub4dor&'3' \"x\"" # with what shells and JSON quote
 SECRETS=$T/secrets
 mkdir -m 700 "$SECRETS"
 put_secret() {
-	(umask 077 && printf '%s\n' "$2" >"$SECRETS/$1.new" && mv "$SECRETS/$1.new" "$SECRETS/$1")
+	(umask 077 && mkdir -p "$(dirname "$SECRETS/$1")" && printf '%s\n' "$2" >"$SECRETS/$1.new" && mv "$SECRETS/$1.new" "$SECRETS/$1")
 }
 
 # What every process shows of itself, all the time; processes of the machines are among them.
@@ -48,7 +49,7 @@ document providers/machines/provider.ini <<-EOF2
 	type = ssh
 	apply = auto
 	[ssh]
-	key = $T/id
+	key = secret:ssh/key
 EOF2
 for n in 1 2; do
 	printf '[node]\nprovider = machines\naddress = 10.77.0.1%s\n' "$n" | document "nodes/m$n/node.ini"
@@ -93,6 +94,9 @@ disown
 # Missing, then readable by others, then there.
 start "secrets=$SECRETS"
 settle_badly d 60
+expect_match "why nobody logs in" "$(cat "$MNT/nodes/m1/why")" "^error: contact failed: secret 'ssh/key': there is no '$SECRETS/ssh/key'"
+put_secret ssh/key "$(cat "$T/id")"
+settle_badly d 60
 expect_match "why" "$(cat "$MNT/nodes/m1/roles/user/why")" "^error: secret 'db': there is no '$SECRETS/db'"
 expect_match "the last line of wait" "$(grep -v ^cat: "$T/wait.d" | tail -n 1)" "secret 'db': there is no"
 put_secret db "$VALUE"
@@ -103,7 +107,9 @@ log=$(cat "$MNT/nodes/m1/roles/user/log")
 expect_match "the log" "$log" '^the password is \*{17}\.$'
 expect_match "the log, of two writes" "$log" '^in two: \*{17}$'
 expect_match "where the inputs lay" "$log" '^it lay in /run$'
-nowhere Tr0ub4dor "/root/password(.json)?$"
+nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
+nowhere "$(sed -n 3p "$T/id")" "^/run/rebarfs-[0-9a-f]*/keys/ssh,key$"
+expect "ssh by the generated configuration" "$(ssh -F "$MNT/deployments/d/ssh_config" m2 hostname)" m2
 nowhere "$(printf '%s\n' "$VALUE" | base64 | cut -c 4-16)"
 expect "what a run leaves on the node" "$(on 11 'ls -d /run/rebar-* /dev/shm/rebar-* 2>/dev/null; ls /var/lib/rebar/runs/*/1 | paste -sd " "')" "alive begin outputs pid run seen status trap"
 expect_match "inputs.json" "$(cat "$MNT/nodes/m1/roles/user/inputs.json")" '"value": "secret:db"'
@@ -112,7 +118,7 @@ expect_match "inputs.json" "$(cat "$MNT/nodes/m1/roles/user/inputs.json")" '"val
 sed -i '/^\[params user\]/a mode = bad' "$REPO/deployments/d/deployment.ini"
 settle_badly d 60
 expect_match "the error" "$(cat "$MNT/nodes/m1/roles/user/error")" "^exit 3: wrong: \*{17}$"
-nowhere Tr0ub4dor "/root/password(.json)?$"
+nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
 sed -i '/^mode = bad/d' "$REPO/deployments/d/deployment.ini"
 settle d 60
 
@@ -122,7 +128,38 @@ password_is() { [ "$(on "$1" cat /root/password)" = "$2" ]; }
 eventually 20 "the new password" password_is 12 "Tr0ub4dor&4"
 settle d 60
 expect_match "events" "$(cat "$MNT/events")" "secret 'db' changed"
-nowhere Tr0ub4dor "/root/password(.json)?$"
+nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
+
+# The same by Ansible, which writes what it renders into files of its own and says everything to everybody.
+document roles/book/role.ini <<-'EOF2'
+	[role]
+	runner = ansible
+	gather-facts = no
+	retries = 0
+	[param password]
+	secret = yes
+	[param last]
+	default = succeed
+EOF2
+document roles/book/tasks/main.yml <<-'EOF2'
+	- copy: {dest: /root/password.ansible, content: "{{ password }}", mode: "0600"}
+	- debug: {msg: "the password is {{ password }}"}
+	- debug: {var: rebar.params}
+	- fail: {msg: "no good: {{ password }}"}
+	  when: last == 'fail'
+EOF2
+sed -i 's/^roles = user/roles = user, book/' "$REPO/deployments/d/deployment.ini"
+printf '[params book]\npassword = secret:db\n' >>"$REPO/deployments/d/deployment.ini"
+settle d 60
+expect "the password by Ansible" "$(on 12 cat /root/password.ansible)" "Tr0ub4dor&4"
+expect_match "its log" "$(cat "$MNT/nodes/m2/roles/book/log")" 'the password is \*{11}'
+nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
+echo "last = fail" >>"$REPO/deployments/d/deployment.ini"
+settle_badly d 60
+expect_match "its error" "$(cat "$MNT/nodes/m2/roles/book/error")" "^failed at 'book : fail': no good: \*{11}$"
+nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
+sed -i -e '/^last = fail/d' -e '/^\[params book\]/,$d' -e 's/, book//' "$REPO/deployments/d/deployment.ini"
+settle d 60
 
 # A daemon that comes while the run goes on redacts what follows.
 on 11 'mkdir -p /tmp/x'
@@ -150,7 +187,7 @@ put_secret db "another one"
 start "secrets=$SECRETS"
 settle d 60
 expect_match "the log of a run whose secret nobody knows" "$(cat "$MNT"/nodes/m1/roles/user/runs/*/log)" '^\*{17}$'
-nowhere Tr0ub4dor "/root/password(.json)?$"
+nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
 expect "command lines that tell it" "$(cat "$T/command-lines")" ""
 expect "cores the daemon may leave" "$(awk '/Max core file size/ { print $5 }' "/proc/$DAEMON/limits")" 1
 stop
