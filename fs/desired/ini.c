@@ -78,7 +78,10 @@ static void parse_section(const char *s, size_t from, size_t to, struct ini_line
 		bad(ret, from + 1 + INI_NAME_MAX, "a section's heading is longer than 49 bytes: the rest would be cut off");
 	else {
 		trim(s, &ret->name_from, &ret->name_to);
-		if (ret->name_from == ret->name_to)
+		size_t quotes = ret->name_from;
+		while (quotes < ret->name_to && (s[quotes] == '"' || blank(s[quotes]))) /* they do not count in a name */
+			quotes++;
+		if (quotes == ret->name_to)
 			bad(ret, from, "a section's heading is empty");
 	}
 }

@@ -252,6 +252,12 @@ Test(desired_mistakes, columns)
 	expect_columns("4:1 7:1 ");
 }
 
+Test(desired_mistakes, a_heading_of_quotes)
+{
+	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\n[\" \"]\n");
+	expect_problems("deployments/etcd/deployment.ini:3: a section's heading is empty\n");
+}
+
 /* A name that is no text, a line that would be cut within a character: a mistake stays one line of text. */
 Test(desired_mistakes, sentences_are_text)
 {
