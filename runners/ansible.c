@@ -38,6 +38,7 @@ struct host {
 	struct collect collect;
 	char *host_key;
 	bool settled; /* of the phase: prepared, or collected */
+	bool asked, marked;
 	bool cancelled;
 	int64_t give_up, backoff_until, backoff_ms;
 	int log_fd;
@@ -95,6 +96,7 @@ static void finish(struct host *h, enum run_result result, const char *why, json
 	        .why = result == RUN_OK && !item->check ? NULL : why,
 	        .outputs = outputs,
 	        .took_ms = h->batch->took_ms,
+	        .marked = h->marked,
 	        .drifted = item->check && h->batch->events.hosts && h->batch->events.hosts[h->i].changes > 0};
 	item->done(item, &done);
 }
@@ -288,12 +290,12 @@ static void collect_done(void *arg, const struct ssh_result *res, bool begun)
 	tick_soon(h->batch);
 }
 
-static void node_script(struct host *h, const char *script, const char *last, void (*on_data)(void *, const char *, size_t),
+static void node_script(struct host *h, const char *script, const char *const *more, void (*on_data)(void *, const char *, size_t),
         void (*done)(void *, const struct ssh_result *, bool))
 {
 	const struct runner_host *host = h->batch->r->host;
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, host->mounts), *number = xasprintf("%" PRId64, h->item->number);
-	const char *args[] = {host->owner, mounts, number, last, NULL};
+	const char *args[] = {host->owner, mounts, number, more[0], more[1], NULL};
 	h->call.on_data = on_data;
 	h->call.done = done;
 	struct node_call_options opt = {.connect_ms = 15000, .timeout_ms = 60000};
@@ -308,7 +310,7 @@ static void collect_tick(struct batch *b)
 		if (!h->item || h->settled || h->call.exec || now < h->backoff_until)
 			continue;
 		collect_reset(&h->collect);
-		node_script(h, node_collect, "-1", collect_data, collect_done);
+		node_script(h, node_collect, (const char *const[]){"-1", NULL}, collect_data, collect_done);
 	}
 }
 
@@ -661,8 +663,13 @@ static void prepare_done(void *arg, const struct ssh_result *res, bool begun)
 {
 	struct host *h = arg;
 	_cleanup_free_ char *refusal = node_refusal(h->item->target->name, buf_str(&h->answer));
+	_cleanup_free_ char *mark = node_marked(h->item->target->name, h->batch->r->host->owner, buf_str(&h->answer));
+	h->asked |= res->sent;
 	if (refusal) {
 		finish_why(h, RUN_REFUSED, "%s", refusal);
+	} else if (mark) {
+		h->marked = true;
+		finish_why(h, RUN_FAILED, "%s", mark);
 	} else if (res->rc && retry_later(h, res->rc)) {
 		return;
 	} else if (res->rc) {
@@ -691,7 +698,9 @@ static void prepare_tick(struct batch *b)
 			continue;
 		}
 		buf_reset(&h->answer);
-		node_script(h, node_prepare, NULL, prepare_data, prepare_done);
+		_cleanup_free_ char *known = node_known(h->item, h->asked);
+		const char *const more[] = {h->item->role, known};
+		node_script(h, node_prepare, more, prepare_data, prepare_done);
 	}
 	if (!all_settled(b))
 		return;

@@ -44,52 +44,67 @@
 	"	cd $R/content 2>/dev/null && ls -t | tail -n +21 | while read -r f; do rm -rf \"$f\"; done\n"                                              \
 	"}\n"
 
+/* A destructive role leaves a mark before it begins: OWNER NUMBER. KNOWN: "-", it is no such role; "any"; or the runs that may have left one, "3,5,".
+ */
+#define ONCE                                                                                                                                         \
+	"marked() {\n"                                                                                                                               \
+	"	[ $KNOWN != - ] && [ $KNOWN != any ] && [ -e \"$R/once/$ROLE\" ] || return 0\n"                                                            \
+	"	o= n=; read -r o n < \"$R/once/$ROLE\"\n"                                                                                                  \
+	"	if [ \"$o\" = $OWNER ]; then case ,$KNOWN in *,$n,*) return 0;; esac; fi\n"                                                                \
+	"	echo \"marked ${o:-?} ${n:-?}\"; exit 0\n"                                                                                                 \
+	"}\n"                                                                                                                                        \
+	"mark() {\n"                                                                                                                                 \
+	"	[ $KNOWN != - ] || return 0\n"                                                                                                             \
+	"	M=$R/once/$ROLE.$$; mkdir -p $R/once && echo $OWNER $NUMBER > $M && { sync $M 2>/dev/null || sync; } && mv $M $R/once/$ROLE\n"             \
+	"}\n"
+
 /* The supervisor arrives whole before the run's directory is made: a connection that breaks in the middle starts nothing. What holds secrets lies in
  * memory, if the node has such a file system; 'private' in the run's directory says where. */
-const char node_start[] =
-        COMMON "HASH=$4 SIZE=$5 ATTACH=$6 OFFSET=$7 SECRET=${8:-}; C=$R/content/$HASH\n"
-               "in_memory() { while read -r x m t x; do [ \"$m $t\" = \"$1 tmpfs\" ] && return 0; done < /proc/mounts; return 1; }\n"
-               "private() {\n"
-               "	for S in /run /dev/shm \"$R/runs/$OWNER\"; do\n"
-               "		[ $S = \"$R/runs/$OWNER\" ] || in_memory $S || continue\n"
-               "		S=$S/rebar-$OWNER-$NUMBER.$$; rm -rf \"$S\"; mkdir \"$S\" && return 0\n"
-               "	done\n"
-               "	return 1\n"
-               "}\n"
-               "unpack() {\n"
-               "	[ -n \"$S\" ] || { mv \"$T\" \"$D/run\"; return; }\n"
-               "	set -- $SECRET\n"
-               "	echo \"$S\" > \"$D/private\" && head -c $1 \"$T\" > \"$D/run\" && tail -c +$(($1 + 1)) \"$T\" | head -c $2 > \"$S/env\" &&\n"
-               "		tail -c +$(($1 + $2 + 1)) \"$T\" > \"$S/inputs.json\" && rm -f \"$T\" && ln -s \"$S/log\" \"$D/log\"\n"
-               "}\n"
-               "ours\n"
-               "if [ ! -d \"$D\" ]; then\n"
-               "	[ $ATTACH = 0 ] || { echo absent; exit 0; }\n"
-               "	[ -d \"$C\" ] || { echo content; exit 0; }\n"
-               "	mkdir -p \"$R/runs/$OWNER\" || exit 1\n"
-               "	T=$D.in.$$ S=\n"
-               "	if [ -n \"$SECRET\" ]; then private && T=$S/in || exit 1; fi\n"
-               "	cat > \"$T\" && [ $(wc -c < \"$T\") -eq $SIZE ] || { rm -rf \"$T\" $S; exit 1; }\n"
-               "	touch \"$C\"\n"
-               "	if mkdir \"$D\" 2>/dev/null; then\n"
-               "		mkdir \"$D/outputs\" && unpack && mkfifo \"$D/alive\" && : > \"$D/log\" || { rm -rf \"$T\" $S \"$D\"; exit 1; }\n"
-               "		exec 9<> \"$D/alive\"\n"
-               "		setsid /bin/sh \"$D/run\" $OWNER $MOUNTS $NUMBER < /dev/null >> \"$D/log\" 2>&1 &\n"
-               "		echo started 0\n"
-               "	else\n"
-               "		rm -rf \"$T\" $S; [ -d \"$D\" ] || { mkdir \"$D\"; exit 1; }\n"
-               "		echo found $(age)\n"
-               "	fi\n"
-               "else\n"
-               "	echo found $(age)\n"
-               "fi\n"
-               "[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
-               /* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
-               "exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
-               "tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
-               "read -r x <&7\n"
-               "kill $t 2>/dev/null\n"
-               "exit 0\n";
+const char node_start[] = COMMON ONCE
+        "HASH=$4 SIZE=$5 ATTACH=$6 OFFSET=$7 SECRET=$8 ROLE=$9; shift 9; KNOWN=$1; C=$R/content/$HASH\n"
+        "in_memory() { while read -r x m t x; do [ \"$m $t\" = \"$1 tmpfs\" ] && return 0; done < /proc/mounts; return 1; }\n"
+        "private() {\n"
+        "	for S in /run /dev/shm \"$R/runs/$OWNER\"; do\n"
+        "		[ $S = \"$R/runs/$OWNER\" ] || in_memory $S || continue\n"
+        "		S=$S/rebar-$OWNER-$NUMBER.$$; rm -rf \"$S\"; mkdir \"$S\" && return 0\n"
+        "	done\n"
+        "	return 1\n"
+        "}\n"
+        "unpack() {\n"
+        "	[ -n \"$S\" ] || { mv \"$T\" \"$D/run\"; return; }\n"
+        "	set -- $SECRET\n"
+        "	echo \"$S\" > \"$D/private\" && head -c $1 \"$T\" > \"$D/run\" && tail -c +$(($1 + 1)) \"$T\" | head -c $2 > \"$S/env\" &&\n"
+        "		tail -c +$(($1 + $2 + 1)) \"$T\" > \"$S/inputs.json\" && rm -f \"$T\" && ln -s \"$S/log\" \"$D/log\"\n"
+        "}\n"
+        "ours\n"
+        "[ $ATTACH = 1 ] || marked\n"
+        "if [ ! -d \"$D\" ]; then\n"
+        "	[ $ATTACH = 0 ] || { echo absent; exit 0; }\n"
+        "	[ -d \"$C\" ] || { echo content; exit 0; }\n"
+        "	mkdir -p \"$R/runs/$OWNER\" || exit 1\n"
+        "	T=$D.in.$$ S=\n"
+        "	if [ -n \"$SECRET\" ]; then private && T=$S/in || exit 1; fi\n"
+        "	cat > \"$T\" && [ $(wc -c < \"$T\") -eq $SIZE ] || { rm -rf \"$T\" $S; exit 1; }\n"
+        "	touch \"$C\"\n"
+        "	if mkdir \"$D\" 2>/dev/null; then\n"
+        "		mkdir \"$D/outputs\" && unpack && mkfifo \"$D/alive\" && : > \"$D/log\" && mark || { rm -rf \"$T\" $S \"$D\"; exit 1; }\n"
+        "		exec 9<> \"$D/alive\"\n"
+        "		setsid /bin/sh \"$D/run\" $OWNER $MOUNTS $NUMBER < /dev/null >> \"$D/log\" 2>&1 &\n"
+        "		echo started 0\n"
+        "	else\n"
+        "		rm -rf \"$T\" $S; [ -d \"$D\" ] || { mkdir \"$D\"; exit 1; }\n"
+        "		echo found $(age)\n"
+        "	fi\n"
+        "else\n"
+        "	echo found $(age)\n"
+        "fi\n"
+        "[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
+        /* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
+        "exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
+        "tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
+        "read -r x <&7\n"
+        "kill $t 2>/dev/null\n"
+        "exit 0\n";
 
 const char node_ship[] = COMMON "HASH=$4; C=$R/content/$HASH T=$R/content/$HASH.tmp.$NUMBER\n"
                                 "ours\n"
@@ -130,9 +145,10 @@ const char node_stop[] =
                "[ -f \"$D/status\" ] || { alive \"$D\" && kill -KILL $p $(members); }\n"
                "echo stopped\n";
 
-const char node_prepare[] = COMMON PRUNE "ours\n"
-                                         "mkdir -p \"$D/outputs\" && echo ready && prune > /dev/null 2>&1\n"
-                                         "exit 0\n";
+const char node_prepare[] = COMMON PRUNE ONCE "ROLE=$4 KNOWN=$5\n"
+                                              "ours; marked\n"
+                                              "mkdir -p \"$D/outputs\" && mark && echo ready && prune > /dev/null 2>&1\n"
+                                              "exit 0\n";
 
 const char node_collect[] =
         COMMON "OFFSET=$4\n"
@@ -285,6 +301,27 @@ char *node_refusal(const char *node, const char *answer)
 		return xasprintf("'%s' was taken by a newer mount of this state directory (mount %.*s): is a copy of it in use?", node,
 		        (int)strcspn(answer + 6, "\n"), answer + 6);
 	return NULL;
+}
+
+char *node_known(const struct run_item *item, bool asked)
+{
+	if (!item->once || !strcmp(item->once, "any") || !asked)
+		return xstrdup(item->once ? item->once : "-");
+	return xasprintf("%s%lld,", item->once, (long long)item->number);
+}
+
+char *node_marked(const char *node, const char *owner, const char *answer)
+{
+	if (strncmp(answer, "marked ", 7) != 0)
+		return NULL;
+	const char *who = answer + 7;
+	int len = (int)strcspn(who, " \n");
+	const char *number = who + len + (who[len] == ' ');
+	int digits = (int)strcspn(number, "\n");
+	if ((size_t)len == strlen(owner) && !strncmp(who, owner, (size_t)len))
+		return xasprintf("it began on '%s' before: run %.*s left its mark there, and this database does not know of it (is it an old copy?)",
+		        node, digits, number);
+	return xasprintf("it began on '%s' before: run %.*s of another rebarfs ('%.*s') left its mark there", node, digits, number, len, who);
 }
 
 void last_line(const char *text, size_t len, struct buf *out)

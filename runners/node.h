@@ -2,6 +2,7 @@
  *
  *   owner                  one line of JSON: whose node this is
  *   content/HASH/          a role's content, shipped once
+ *   once/ROLE              of a role that runs once only: OWNER NUMBER of the run that began last, written before it did
  *   runs/OWNER/NUMBER/     one run: run (the supervisor), pid, begin, inputs.json, log, outputs/, status, alive (a pipe that the supervisor holds
  * open while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in)
  *   With secrets: private (names a directory in memory, which holds env, inputs.json and the log; nothing of it stays when the run is over)
@@ -45,7 +46,7 @@ extern const char node_start[]; /* HASH SIZE ATTACH OFFSET SECRET; stdin: the su
                                  * after started and found the log from OFFSET on until the run ends */
 extern const char node_ship[];  /* HASH; stdin: tar.gz. Prints "shipped" or "foreign..." */
 extern const char node_stop[];  /* REASON. Ends it on the node: SIGTERM, 5 s, SIGKILL. Prints "stopped" or "foreign..." */
-extern const char node_prepare[]; /* makes the run's directory with outputs/. Prints "ready" or "foreign..." */
+extern const char node_prepare[]; /* ROLE KNOWN. Makes the run's directory with outputs/. Prints "ready", "marked..." or "foreign..." */
 extern const char node_collect[]; /* OFFSET (-1: outputs only). For struct collect */
 
 extern const char node_clean[]; /* removes what a run with secrets left. Prints "clean" or "foreign..." */
@@ -83,6 +84,10 @@ json_t *collect_outputs(const struct collect *c, char **ret_complaint);
 
 /* Whether an answer is one of the refusals: then the sentence (caller frees), else NULL. */
 char *node_refusal(const char *node, const char *answer);
+/* The argument KNOWN: whose marks are no surprise. asked: the node was asked before under this number, so that its own may be there. Caller frees. */
+char *node_known(const struct run_item *item, bool asked);
+/* Whether it says that a once role has begun there, in a run that is not known; as node_refusal. owner: our own id. */
+char *node_marked(const char *node, const char *owner, const char *answer);
 /* The last line of text that says something, at most 300 bytes, control characters made blanks. */
 void last_line(const char *text, size_t len, struct buf *out);
 /* Transient errors of the pool are worth another try. */

@@ -51,6 +51,7 @@ struct run_done {
 	const char *why; /* a sentence unless RUN_OK: "exit 1 at 'apt-get install etcd-server'"; of what drifted, what first (may be NULL) */
 	json_t *outputs; /* object KEY -> string; borrowed; NULL: none */
 	int64_t took_ms; /* the content's own time */
+	bool marked;     /* a once role that did not run: the node bears the mark of a run that is not among item->once */
 	bool drifted;    /* of a check that succeeded: a run would change something, and the log tells what */
 };
 /* One node role to run. Owned by the caller until done. Strings stay valid until then. */
@@ -66,8 +67,10 @@ struct run_item {
 	const struct settings *settings; /* of role.ini, checked against the runner's keys */
 	const char *run_dir;             /* exists, mode 0700; the runner writes 'log' there while it runs */
 	int64_t timeout_ms;
+	const char *once; /* a role that runs once only leaves a mark on the node before; this tells which of them are no surprise: numbers "3,5,",
+	                     "any"; NULL: not such a role */
 	bool attach_only;
-	bool check;                             /* a dry run: find out what a run would change, and change nothing */
+	bool check; /* a dry run: find out what a run would change, and change nothing */
 	/* Secrets are among the inputs: they must not reach a disk nor argv, on the node and here. What a run prints passes host->redactor before it
 	 * is kept, always; hide: nobody can redact it any more (a daemon before this one began the run), store asterisks. */
 	bool secret, hide;

@@ -38,7 +38,7 @@ struct script_run {
 	bool asked; /* start went to the node once: it may have begun */
 	bool seen;  /* it began for certain */
 	bool finished;
-	bool drifted;
+	bool drifted, marked;
 	const char *stopping; /* reason: "cancelled", "timeout" */
 	int64_t give_up, starting_until, backoff_ms;
 	int log_fd, archive_fd;
@@ -102,6 +102,7 @@ static void finish(struct script_run *s, enum run_result result, int exit_status
 	        .why = result == RUN_OK ? NULL : why,
 	        .outputs = outputs,
 	        .took_ms = s->collect.took_ms,
+	        .marked = s->marked,
 	        .drifted = s->drifted};
 	s->finished = true;
 	item->priv = NULL;
@@ -423,9 +424,13 @@ static void start_done(void *arg, const struct ssh_result *res, bool begun)
 	struct script_run *s = arg;
 	const char *answer = buf_str(&s->answer);
 	_cleanup_free_ char *refusal = node_refusal(s->item->target->name, answer);
+	_cleanup_free_ char *mark = node_marked(s->item->target->name, s->r->host->owner, answer);
 	s->asked |= res->sent;
 	if (refusal) {
 		finish_why(s, RUN_REFUSED, "%s", refusal);
+	} else if (mark) {
+		s->marked = true;
+		finish_why(s, RUN_FAILED, "%s", mark);
 	} else if (!strcmp(answer, "content")) {
 		s->backoff_ms = BACKOFF_FIRST_MS;
 		step_in(s, STEP_PACK, 0);
@@ -468,8 +473,10 @@ static void step_start(struct script_run *s)
 	make_supervisor(s);
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, item->number),
 	                    *size = xasprintf("%zu", s->supervisor.len), *offset = xasprintf("%" PRId64, log_offset(s));
+	_cleanup_free_ char *known = node_known(item, s->asked);
 	bool attach = item->attach_only || s->seen; /* what was seen once is never begun anew */
-	const char *args[] = {s->r->host->owner, mounts, number, item->content_hash, size, attach ? "1" : "0", offset, s->parts, NULL};
+	const char *args[] = {
+	        s->r->host->owner, mounts, number, item->content_hash, size, attach ? "1" : "0", offset, s->parts, item->role, known, NULL};
 	s->answered = false;
 	log_begin(s);
 	buf_reset(&s->answer);

@@ -56,6 +56,12 @@ static bool ran_todays_digest(const struct node_role *nr)
 	return !strcmp(hex, nr->row.last_digest);
 }
 
+bool node_role_destroys(const struct node_role *nr)
+{
+	return nr->def && nr->def->once && nr->row.last_digest && nr->row.last_incarnation == nr->node->row.incarnation &&
+	       !node_role_failed_for_good(nr);
+}
+
 bool node_role_is_as_run(const struct node_role *nr)
 {
 	return nr->def && !nr->row.wish_run && !nr->unattended && node_role_succeeded(nr) && ran_todays_digest(nr);

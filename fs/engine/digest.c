@@ -440,7 +440,7 @@ bool digest_approved(const struct node_role *nr)
 	const struct deployment *d = nr->node->deployment;
 	if (nr->row.wish_run)
 		return true;
-	if (d && d->def && !d->def->apply_manual)
+	if (d && d->def && !d->def->apply_manual && !node_role_destroys(nr))
 		return true;
 	struct hash approved, now;
 	if (!nr->row.approved || !nr->digest || !hash_from_hex(nr->row.approved, &approved))

@@ -321,6 +321,7 @@ void count_node_role(struct engine *e, struct node_role *nr); /* brings the coun
 void uncount_node_role(struct node_role *nr);
 void anneal(struct engine *e);                        /* what is queued. Lock held */
 bool node_role_succeeded(const struct node_role *nr); /* its last run on this incarnation, whatever it ran with */
+bool node_role_destroys(const struct node_role *nr);  /* a once role that ran on this machine: another run is confirmed by a person */
 bool node_role_is_as_run(const struct node_role *nr); /* succeeded with today's digest */
 bool node_role_is_active(const struct node_role *nr);
 bool node_role_failed_for_good(const struct node_role *nr);                /* no retry will come by itself */

@@ -63,6 +63,7 @@ struct node_role {
 	bool due;           /* should run: digest or incarnation differ from the last success */
 	int64_t retry_at;   /* monotonic ms; 0: no retry is waiting */
 	bool unattended;    /* its last run's end is not known (node unreachable, daemon restarted): to be found again under its number */
+	int64_t run_before; /* the number it had before its last run */
 	bool changing;      /* the run under way is not the first on this machine: max-down counts it */
 	bool again;         /* the run before was cut short: everything is to be done again */
 	bool cancelling;    /* somebody said cancel while it runs */

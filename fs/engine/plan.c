@@ -261,6 +261,7 @@ static void plan_node_role(const struct model *m, struct plan *p, const struct n
 		l->target = xstrdup(hex);
 	}
 	l->approved = nr->running || !nr->unapproved;
+	l->confirm = !nr->running && !nr->row.wish_run && node_role_destroys(nr);
 	p->n_run++;
 }
 

@@ -229,7 +229,7 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		} else {
 			nr->row.attempts++;
 			str_replace(&nr->row.error, nr->cancelled_by ? nr->cancelled_by : done->why ? done->why : run_result_name(done->result));
-			nr->row.outcome_unknown = done->result == RUN_INTERRUPTED && nr->def && nr->def->once;
+			nr->row.outcome_unknown = done->marked || (done->result == RUN_INTERRUPTED && nr->def && nr->def->once);
 		}
 	}
 	if (s && never) { /* as if it had not been */
@@ -410,6 +410,19 @@ static void start_effect(struct engine *e, void *arg)
 	free(s);
 }
 
+/* Whose marks on the node are no surprise. Who says 'run' knows of all of them. */
+static char *known_runs(const struct node_role *nr)
+{
+	struct buf b = {0};
+	if (nr->row.wish_run)
+		return xstrdup("any");
+	buf_addf(&b, "%lld,", (long long)nr->run_before); /* one that was never begun is not among the others */
+	for (size_t i = 0; i < nr->n_runs; i++)
+		if (nr->runs[i].number != nr->row.last_run)
+			buf_addf(&b, "%lld,", (long long)nr->runs[i].number);
+	return buf_detach(&b, NULL);
+}
+
 static struct run *run_new(struct engine *e, struct node_role *nr, int64_t number, bool attach, bool hide)
 {
 	struct node *n = nr->node;
@@ -469,6 +482,8 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	        .done = item_done,
 	        .data = r,
 	};
+	if (nr->def->once)
+		r->item.once = r->strings[r->n_strings++] = known_runs(nr);
 	r->item.content_hash = run_keep(r, hex);
 	r->strings[r->n_strings++] = content_path(e->content, &nr->def->content);
 	r->item.content_dir = r->strings[r->n_strings - 1];
@@ -486,6 +501,7 @@ static void run_number(struct engine *e, struct node_role *nr)
 	if (nr->row.last_result == RUN_OK || !nr->row.last_digest || strcmp(nr->row.last_digest, hex) ||
 	        nr->row.last_incarnation != nr->node->row.incarnation)
 		nr->row.attempts = 0;
+	nr->run_before = nr->row.last_run;
 	nr->row.last_run = e->next_run++;
 	nr->row.last_result = -1;
 	nr->row.last_incarnation = nr->node->row.incarnation;
@@ -533,6 +549,7 @@ void run_check(struct engine *e, struct node_role **nrs, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		struct run *r = s->runs[i] = run_new(e, nrs[i], e->next_run++, false, false);
 		r->item.check = true;
+		r->item.once = NULL;
 		r->runner = s->ops;
 		r->instance = s->instance;
 		check_begins(e, nrs[i], r);

@@ -73,6 +73,8 @@ static void run_failure(const struct node_role *nr, struct buf *out)
 {
 	if (nr->lacks)
 		buf_adds(out, nr->lacks);
+	else if (nr->row.outcome_unknown && nr->row.last_result != RUN_INTERRUPTED && nr->row.error)
+		buf_addf(out, "outcome unknown: %s; the role runs once only: look at the node, then write 'accept' or 'run' to ctl", nr->row.error);
 	else if (nr->row.outcome_unknown)
 		buf_addf(out,
 		        "outcome unknown: run %lld was interrupted and the role runs once only; look at the node, then write 'accept' or 'run' to "

@@ -96,7 +96,7 @@ static int apply_check(struct verb_call *c, const struct plan *p, bool with_id)
 			if (rc < 0)
 				return rc;
 		}
-		destroys += with_id;
+		destroys += with_id && l->op != PLAN_CHANGE;
 	}
 	int64_t max = c->d->def ? c->d->def->max_destroy : 0;
 	if (max > 0 && destroys > (size_t)max)
@@ -421,7 +421,7 @@ static int node_destroy(struct verb_call *c)
 static int node_role_retry(struct verb_call *c)
 {
 	if (c->nr->row.outcome_unknown)
-		return err_set(c->err, EBUSY, "the role runs once only and its last run was interrupted: look at the node, then 'accept' or 'run'");
+		return err_set(c->err, EBUSY, "the role runs once only and what it did is not known: look at the node, then 'accept' or 'run'");
 	retry_node_role(c, c->nr);
 	event_add(c->e, NULL, NULL, c->nr, c->who, "retry");
 	return 0;

@@ -234,6 +234,23 @@ Test(order, once_is_never_tried_again)
 	cr_expect_eq(n_runs("d-n-2", "a"), 2);
 }
 
+Test(order, once_is_confirmed_when_it_is_due_again)
+{
+	two_roles(1, "once = yes\n", "requires = a\n", QUICK);
+	open_engine();
+	rest("d", true);
+	put("roles/a/apply", "#!/bin/sh\necho other\n");
+	rest("d", false);
+	expect_in_plan("d", ": 1 run, 1 confirm\n~ run  a on d-n-1  confirm: content roles/a\n");
+	expect_has(why_of("d-n-1", "a"), "proposed: ");
+	cr_assert_eq(ctl("d", "apply"), 0);
+	rest("d", false);
+	cr_expect_eq(n_runs("d-n-1", "a"), 1, "never a second time by itself");
+	cr_assert_eq(apply_id("d"), 0, "%s", refused_why);
+	rest("d", true);
+	cr_expect_eq(n_runs("d-n-1", "a"), 2);
+}
+
 Test(order, a_hanging_run_ends_at_its_timeout)
 {
 	two_roles(1, "timeout = 1s\nretries = 0\n", "requires = a\n", "create-delay = 5ms\nrole-delay = 1m\n");

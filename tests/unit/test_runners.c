@@ -244,6 +244,10 @@ Test(node, refusals_are_sentences)
 	cr_assert_str_eq(a, "'n1' belongs to another rebarfs (its /var/lib/rebar/owner names '0011')");
 	cr_assert(strstr(b, "mount 7"));
 	cr_assert_null(node_refusal("n1", "started 0"));
+	_cleanup_free_ char *c = node_marked("n1", "0011", "marked 0022 7\n"), *d = node_marked("n1", "0011", "marked 0011 7");
+	cr_assert_str_eq(c, "it began on 'n1' before: run 7 of another rebarfs ('0022') left its mark there");
+	cr_assert(strstr(d, "run 7 left its mark there, and this database does not know of it"), "%s", d);
+	cr_assert_null(node_marked("n1", "0011", "started 0"));
 }
 
 Test(node, last_line_is_short_and_clean)
