@@ -253,7 +253,7 @@ static void cancel_effect(struct engine *e, void *arg)
 	struct run *r = nr ? nr->check : NULL;
 	engine_wrunlock(e);
 	if (r && !r->over)
-		r->runner->cancel(r->instance, &r->item);
+		run_unwanted(r);
 }
 
 void check_cancel(struct engine *e, struct node_role *nr)

@@ -81,6 +81,8 @@ struct run {
 	struct digest *digest;
 	json_t *params, *inputs;
 	json_t *shown; /* inputs with the origin of each parameter, kept for who looks at the run later */
+	bool begun;    /* the runner has it */
+	bool unwanted; /* cancelled before that */
 	bool over;     /* the runner is done with it */
 	char *strings[16];
 	size_t n_strings;
@@ -342,6 +344,7 @@ void run_lost(struct engine *e, struct node_role *nr); /* a simulated run of a d
 char *run_dir(const struct engine *e, int64_t number);
 
 void run_free(struct run *r);
+void run_unwanted(struct run *r); /* cancels it at its runner. Engine's thread, lock not held */
 
 /* check.c */
 size_t check_want(struct engine *e, struct node *n, const char *role); /* somebody wants n's roles (NULL: all) checked: how many can be. Lock held */

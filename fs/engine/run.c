@@ -377,18 +377,50 @@ struct start {
 	struct runner *instance;
 	struct provider_object *provider;
 	struct run **runs;
+	char **texts; /* inputs.json of each; NULL: it has its own */
 	size_t n;
 };
 
-static void write_inputs(struct run *r)
+static void start_free(struct start *s)
 {
-	_cleanup_err_ struct err *err = NULL;
-	if (dir_make_all(r->item.run_dir, 0700, &err) < 0) {
-		log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));
-	} else if (!r->item.attach_only) { /* a run that is found again keeps what it began with */
-		_cleanup_free_ char *text = json_document(r->shown);
-		keep_file(r, "inputs.json", text);
+	for (size_t i = 0; s->texts && i < s->n; i++)
+		free(s->texts[i]);
+	free(s->texts);
+	free(s->runs);
+	free(s);
+}
+
+/* On a worker: a batch of fifty is as many times three syncs, and the engine has other things to do. */
+static void inputs_work(void *arg)
+{
+	struct start *s = arg;
+	for (size_t i = 0; i < s->n; i++) {
+		const struct run *r = s->runs[i];
+		_cleanup_err_ struct err *err = NULL;
+		if (dir_make_all(r->item.run_dir, 0700, &err) < 0)
+			log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));
+		else if (s->texts[i])
+			keep_file(r, "inputs.json", s->texts[i]);
 	}
+}
+
+static void inputs_done(void *arg)
+{
+	struct start *s = arg;
+	struct run_item **items = xcalloc(s->n, sizeof *items);
+	for (size_t i = 0; i < s->n; i++)
+		items[i] = &s->runs[i]->item;
+	/* What did not begin before the end of this daemon begins with the next. */
+	if (!s->runs[0]->e->stopping) {
+		s->ops->run(s->instance, items, s->n);
+		for (size_t i = 0; i < s->n; i++) {
+			s->runs[i]->begun = true;
+			if (s->runs[i]->unwanted)
+				s->ops->cancel(s->instance, items[i]);
+		}
+	}
+	free(items);
+	start_free(s);
 }
 
 static void start_effect(struct engine *e, void *arg)
@@ -397,17 +429,22 @@ static void start_effect(struct engine *e, void *arg)
 	if (s->provider) {
 		for (size_t i = 0; i < s->n; i++)
 			s->provider->ops->simulate(s->provider->instance, &s->runs[i]->simulated);
-	} else {
-		struct run_item **items = xcalloc(s->n, sizeof *items);
-		for (size_t i = 0; i < s->n; i++) {
-			items[i] = &s->runs[i]->item;
-			write_inputs(s->runs[i]);
-		}
-		s->ops->run(s->instance, items, s->n);
-		free(items);
+		start_free(s);
+		return;
 	}
-	free(s->runs);
-	free(s);
+	s->texts = xcalloc(s->n, sizeof *s->texts);
+	for (size_t i = 0; i < s->n; i++)
+		if (!s->runs[i]->item.attach_only) /* a run that is found again keeps what it began with */
+			s->texts[i] = json_document(s->runs[i]->shown);
+	engine_work(e, inputs_work, inputs_done, s);
+}
+
+void run_unwanted(struct run *r)
+{
+	if (r->begun)
+		r->runner->cancel(r->instance, &r->item);
+	else
+		r->unwanted = true;
 }
 
 /* Whose marks on the node are no surprise. Who says 'run' knows of all of them. */
@@ -617,7 +654,7 @@ static void cancel_effect(struct engine *e, void *arg)
 	if (r->provider->ops->simulate)
 		r->provider->ops->simulate_cancel(r->provider->instance, &r->simulated);
 	else
-		r->runner->cancel(r->instance, &r->item);
+		run_unwanted(r);
 }
 
 void run_cancel(struct engine *e, struct node_role *nr, const char *who)
