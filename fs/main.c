@@ -393,14 +393,17 @@ static void tell(struct starter *s, const char *sentence)
 	to_null(2, 2); /* until now fusermount3 could say on it what it dislikes */
 }
 
-/* Every inode of desired/ that the kernel knows is an open file here, and so is every node's connection. */
+#define FILES_WANTED 262144
+
+/* Every inode of desired/ that the kernel knows is an open file here, and so is every node's connection. Only root may have more than it was given.
+ */
 static void raise_limits(void)
 {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_max >= FILES_WANTED || setrlimit(RLIMIT_NOFILE, &(struct rlimit){FILES_WANTED, FILES_WANTED}) < 0)
+		setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit.rlim_max, limit.rlim_max});
 }
 
 /* Threads inherit this: the signals are for the one that waits for them. */

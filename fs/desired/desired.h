@@ -287,7 +287,7 @@ void node_set_fold(const struct strlist *names, struct buf *out);
 
 /* ---- watching ---- */
 
-/* Calls changed() on the loop whenever something under the repo (but .git's inside) or .git's HEAD, index.lock, refs of HEAD or merge state changed,
+/* Calls changed() on the loop whenever something under the repo (but .git's inside) or .git's HEAD, refs of HEAD or merge state changed,
  * not more than once per loop turn; on overflow too. inotify on a descriptor of its own. New directories are watched as they appear. Symlinked role
  * directories too. */
 struct watch;

@@ -215,10 +215,11 @@ static void scan_again(struct watch *w)
 
 /* ---- what happened ---- */
 
+/* Not the index nor its lock: each 'git status' writes them anew, and who waits for them to change looks by himself. */
 static bool matters_in_git(const char *name)
 {
-	static const char *const names[] = {"HEAD", "index", "index.lock", "packed-refs", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD",
-	        "sequencer", "rebase-merge", "rebase-apply"};
+	static const char *const names[] = {
+	        "HEAD", "packed-refs", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "sequencer", "rebase-merge", "rebase-apply"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (!strcmp(name, names[i]))
 			return true;

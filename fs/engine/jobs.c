@@ -11,6 +11,7 @@
 
 #define QUIET_MS 300
 #define GIT_LOCK_MS 5000
+#define GIT_AGAIN_MS 300
 #define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
 #define SECRETS_MS 2000    /* their files may lie on a file system that hangs */
 #define READ_AGAIN_MS 2000 /* after a reading that failed or passed something by: a full disk tells nobody when it is no longer */
@@ -659,12 +660,12 @@ static void on_settle(uv_timer_t *t)
 		return;
 	switch (git_now(e)) {
 	case GIT_MERGING:
-		settle_start(e, 1000);
+		settle_start(e, GIT_AGAIN_MS);
 		return;
 	case GIT_LOCKED:
 		/* As long as it works; a lock that was left behind shows by nothing happening. */
 		if (monotonic_ms() - e->changed_last < GIT_LOCK_MS) {
-			settle_start(e, 200);
+			settle_start(e, GIT_AGAIN_MS);
 			return;
 		}
 		break;

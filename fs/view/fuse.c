@@ -249,7 +249,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	if (ino_is_live(ino))
 		fuse_reply_err(req, 0);
 	else
-		repo_fsyncdir(req, datasync, fi);
+		repo_fsyncdir(view_of(req), req, ino, datasync, fi);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)

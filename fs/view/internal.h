@@ -57,7 +57,7 @@ void repo_lseek(struct view *v, fuse_req_t req, off_t off, int whence, struct fu
 void repo_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
 void repo_releasedir(fuse_req_t req, struct fuse_file_info *fi);
-void repo_fsyncdir(fuse_req_t req, int datasync, struct fuse_file_info *fi);
+void repo_fsyncdir(struct view *v, fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void repo_statfs(struct view *v, fuse_req_t req, fuse_ino_t ino);
 
 /* ---- live files (live.c, live_dir.c) ---- */

@@ -20,6 +20,11 @@ static struct repo_file *file_of(const struct fuse_file_info *fi)
 	return (struct repo_file *)(uintptr_t)fi->fh;
 }
 
+int repo_file_fd(const struct fuse_file_info *fi)
+{
+	return file_of(fi)->fd;
+}
+
 static bool writes(int flags)
 {
 	return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
@@ -60,13 +65,15 @@ static void notice_change(struct view *v, struct repo_inode *i, const struct sta
 void repo_open_file(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct repo_inode *i = repo_inode(v, ino);
+	_cleanup_close_ int own = -1;
+	int at = repo_fd(v, i, &own);
 	struct stat st;
-	if (fstat(i->fd, &st) < 0 || !st.st_nlink) {
-		fuse_reply_err(req, ESTALE);
+	if (at < 0 || fstat(at, &st) < 0 || !st.st_nlink) {
+		fuse_reply_err(req, at < 0 ? errno : ESTALE);
 		return;
 	}
 	char link[FD_PATH];
-	repo_fd_path(i, link);
+	fd_path(at, link);
 	/* Before the open: it may truncate, and nobody is to read the document half written. */
 	char *path = writes(fi->flags) ? document_path(v, i) : NULL;
 	if (path)
@@ -202,7 +209,7 @@ void repo_lseek(struct view *v, fuse_req_t req, off_t off, int whence, struct fu
 
 /* ---- attributes ---- */
 
-static int set_times(struct repo_inode *i, struct fuse_file_info *fi, const struct stat *attr, int which)
+static int set_times(int fd, struct fuse_file_info *fi, const struct stat *attr, int which)
 {
 	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}};
 	if (which & FUSE_SET_ATTR_ATIME_NOW)
@@ -213,56 +220,56 @@ static int set_times(struct repo_inode *i, struct fuse_file_info *fi, const stru
 		t[1].tv_nsec = UTIME_NOW;
 	else if (which & FUSE_SET_ATTR_MTIME)
 		t[1] = attr->st_mtim;
-	int rc = fi ? futimens(file_of(fi)->fd, t) : utimensat(i->fd, "", t, AT_EMPTY_PATH);
+	int rc = fi ? futimens(file_of(fi)->fd, t) : utimensat(fd, "", t, AT_EMPTY_PATH);
 	return rc < 0 ? -errno : 0;
 }
 
-static int set_owner(struct repo_inode *i, const struct stat *attr, int which)
+static int set_owner(int fd, const struct stat *attr, int which)
 {
 	uid_t uid = which & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
 	gid_t gid = which & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
-	return fchownat(i->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-static int set_size(struct view *v, struct repo_inode *i, struct fuse_file_info *fi, off_t size)
+static int set_size(struct view *v, struct repo_inode *i, const char *link, struct fuse_file_info *fi, off_t size)
 {
-	char link[FD_PATH];
 	_cleanup_free_ char *path = size > DOCUMENT_MAX ? document_path(v, i) : NULL;
 	if (path && is_document(path))
 		return -EFBIG;
-	repo_fd_path(i, link);
 	if (!fi)
 		return truncate(link, size) < 0 ? -errno : 0;
 	file_of(fi)->written = true;
 	return ftruncate(file_of(fi)->fd, size) < 0 ? -errno : 0;
 }
 
-static int set_attr(struct view *v, struct repo_inode *i, struct fuse_file_info *fi, const struct stat *attr, int which)
+static int set_attr(struct view *v, struct repo_inode *i, int fd, struct fuse_file_info *fi, const struct stat *attr, int which)
 {
 	char link[FD_PATH];
-	repo_fd_path(i, link);
+	fd_path(fd, link);
 	int rc = 0;
 	if (which & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-		rc = set_owner(i, attr, which);
+		rc = set_owner(fd, attr, which);
 	if (!rc && (which & FUSE_SET_ATTR_MODE))
 		rc = chmod(link, attr->st_mode & 07777) < 0 ? -errno : 0;
 	if (!rc && (which & FUSE_SET_ATTR_SIZE))
-		rc = set_size(v, i, fi, attr->st_size);
+		rc = set_size(v, i, link, fi, attr->st_size);
 	if (!rc && (which & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)))
-		rc = set_times(i, fi, attr, which);
+		rc = set_times(fd, fi, attr, which);
 	return rc;
 }
 
 void repo_setattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct stat *attr, int which, struct fuse_file_info *fi)
 {
 	struct repo_inode *i = repo_inode(v, ino);
+	_cleanup_close_ int own = -1;
+	int fd = fi ? file_of(fi)->fd : repo_fd(v, i, &own);
 	struct stat st;
-	if (fstat(i->fd, &st) < 0 || (!st.st_nlink && !i->opens)) {
-		fuse_reply_err(req, ESTALE);
+	if (fd < 0 || fstat(fd, &st) < 0 || (!st.st_nlink && !i->opens)) {
+		fuse_reply_err(req, fd < 0 ? errno : ESTALE);
 		return;
 	}
-	int rc = set_attr(v, i, fi, attr, which);
-	if (!rc && fstat(i->fd, &st) < 0)
+	int rc = set_attr(v, i, fd, fi, attr, which);
+	if (!rc && fstat(fd, &st) < 0)
 		rc = -errno;
 	if (rc) {
 		fuse_reply_err(req, -rc);
@@ -280,7 +287,7 @@ void repo_setattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct stat *a
 /* ---- directories ---- */
 
 struct repo_dir {
-	DIR *dir;
+	DIR *dir;             /* NULL until it is read: mostly the kernel still knows the names */
 	struct dirent *entry; /* read, and did not fit any more */
 	off_t at;
 };
@@ -292,22 +299,27 @@ static struct repo_dir *dir_of(const struct fuse_file_info *fi)
 
 void repo_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	int fd = openat(repo_inode(v, ino)->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		int code = errno == ENOENT ? ESTALE : errno;
-		if (fd >= 0)
-			close(fd);
-		fuse_reply_err(req, code);
-		return;
-	}
 	struct repo_dir *d = xcalloc(1, sizeof *d);
-	d->dir = dir;
 	fi->fh = (uintptr_t)d;
-	if (fuse_reply_open(req, fi) < 0) {
-		closedir(dir);
+	/* The kernel keeps the names as long as the directory's time of change is the same, and asks for that as it does for any attribute. */
+	fi->cache_readdir = fi->keep_cache = 1;
+	if (fuse_reply_open(req, fi) < 0)
 		free(d);
-	}
+}
+
+/* 0, or negative errno. */
+static int dir_open(struct repo_dir *d, struct repo_inode *i)
+{
+	if (d->dir)
+		return 0;
+	int fd = openat(i->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d->dir = fd < 0 ? NULL : fdopendir(fd);
+	if (d->dir)
+		return 0;
+	int code = errno == ENOENT ? ESTALE : errno;
+	if (fd >= 0)
+		close(fd);
+	return -code;
 }
 
 static bool is_dots(const char *name)
@@ -326,7 +338,7 @@ static ssize_t add_dirent(struct view *v, fuse_req_t req, struct repo_inode *dir
 	}
 	if (!is_dots(entry->d_name)) {
 		int rc = repo_entry(v, dir, entry->d_name, &e);
-		if (rc == -ENOENT) /* gone since: its name alone */
+		if (rc == -ENOENT || rc == -ENFILE || rc == -EMFILE) /* gone since, or one too many: its name alone */
 			e.ino = 0;
 		else if (rc)
 			return rc;
@@ -342,9 +354,13 @@ static ssize_t add_dirent(struct view *v, fuse_req_t req, struct repo_inode *dir
 void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
 	struct repo_dir *d = dir_of(fi);
-	_cleanup_free_ char *buf = xmalloc(size);
 	size_t used = 0;
-	ssize_t rc = 0;
+	ssize_t rc = dir_open(d, repo_inode(v, ino));
+	if (rc < 0) {
+		fuse_reply_err(req, (int)-rc);
+		return;
+	}
+	_cleanup_free_ char *buf = xmalloc(size);
 	if (off != d->at) {
 		seekdir(d->dir, off);
 		d->entry = NULL;
@@ -374,13 +390,14 @@ void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, o
 
 void repo_releasedir(fuse_req_t req, struct fuse_file_info *fi)
 {
-	closedir(dir_of(fi)->dir);
+	if (dir_of(fi)->dir)
+		closedir(dir_of(fi)->dir);
 	free(dir_of(fi));
 	fuse_reply_err(req, 0);
 }
 
-void repo_fsyncdir(fuse_req_t req, int datasync, struct fuse_file_info *fi)
+void repo_fsyncdir(struct view *v, fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	int fd = dirfd(dir_of(fi)->dir);
-	fuse_reply_err(req, (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? errno : 0);
+	int rc = dir_open(dir_of(fi), repo_inode(v, ino)), fd = rc < 0 ? -1 : dirfd(dir_of(fi)->dir);
+	fuse_reply_err(req, rc < 0 ? -rc : (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? errno : 0);
 }

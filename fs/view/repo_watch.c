@@ -32,7 +32,7 @@ void repo_watch_add(struct repo *r, struct repo_inode *dir)
 	char path[FD_PATH];
 	if (!w || dir->wd >= 0)
 		return;
-	repo_fd_path(dir, path);
+	fd_path(dir->fd, path);
 	int wd = inotify_add_watch(w->fd, path, WATCHED);
 	if (wd < 0)
 		return;
@@ -106,7 +106,7 @@ static void tell_kernel(struct view *v, const struct inotify_event *e)
 	if (e->len && (e->mask & NAMES_CHANGE) && expire_entry(v->session, news.dir, e->name) == -ENOSYS && !news.is_dir) /* before Linux 6.2 */
 		fuse_lowlevel_notify_inval_entry(v->session, news.dir, e->name, strlen(e->name));
 	if (e->mask & (NAMES_CHANGE | IN_ATTRIB))
-		fuse_lowlevel_notify_inval_inode(v->session, news.dir, -1, 0);
+		fuse_lowlevel_notify_inval_inode(v->session, news.dir, 0, 0); /* from byte 0 on: the names that it keeps, too */
 }
 
 static void *watch_repo(void *arg)
