@@ -65,6 +65,7 @@ mark() {
 models() {
 	cat "$MNT/deployments/d/plan" >/dev/null
 	tail -n "+$((MARK + 1))" "$MNT/deployments/d/events" | awk -v document="${1:-$DOCUMENT}" '
+		/ d: in force: as before; commit/ { next } # the same texts, committed
 		/ d: in force: / {
 			seen = "other"
 			sub(/.* d: in force: /, "")

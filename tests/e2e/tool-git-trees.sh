@@ -107,7 +107,7 @@ for kind in clone worktree separate; do
 	[ "$kind" != clone ] || quietly git -C "$D" clone "$T/origin.git" .
 	eventually 5 "the deployment of a $kind" test -d "$MNT/deployments/d"
 	settle d 30
-	expect "what came into force with a $kind" "$(grep -c 'd: in force' "$MNT/deployments/d/events")" 1
+	expect "what came into force with a $kind" "$(grep -c 'd: in force: .*deployment.ini' "$MNT/deployments/d/events")" 1
 	look_all_the_time
 	mark
 	new_text
@@ -116,7 +116,7 @@ for kind in clone worktree separate; do
 	text=$(digits "$NEW")
 	quietly git -C "$D" checkout HEAD~1
 	expect_models "going back in a $kind" "$text $(digits "$REPO/$DOCUMENT")"
-	expect_match "the event with a $kind" "$(tail -n 20 "$MNT/deployments/d/events")" "; commit $(git -C "$REPO" rev-parse HEAD)"
+	expect_match "the event with a $kind" "$(tail -n 20 "$MNT/deployments/d/events")" "; commit $(git -C "$REPO" rev-parse HEAD | cut -c 1-8)"
 	kill "$LOOKER"
 	expect "git status in a $kind" "$(git -C "$D" status --porcelain)" ""
 	# Its lock counts, wherever it lies.
