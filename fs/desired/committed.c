@@ -15,8 +15,8 @@
 #include <sys/stat.h>
 #include <uthash.h>
 
-#define GIT_TIMEOUT_MS 30000
-#define ASK_AGAIN_MS 60000 /* after a git that failed or hung */
+#define GIT_TIMEOUT_MS 10000 /* a daemon that ends waits for it, too */
+#define ASK_AGAIN_MS 60000   /* after a git that failed or hung */
 #define MODULES_DEEP 8
 #define LINKS_MAX 40
 

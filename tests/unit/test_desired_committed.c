@@ -300,3 +300,15 @@ Test(desired_committed, git_fails)
 	committed = committed_new();
 	expect_incomparable("'git' is not installed");
 }
+
+Test(desired_committed, git_hangs)
+{
+	make_commit();
+	put_git("#!/bin/sh\nsleep 60\n");
+	int64_t began = monotonic_ms();
+	expect_incomparable("'git' did not end in time and was stopped");
+	cr_expect_lt(monotonic_ms() - began, 30000);
+	began = monotonic_ms();
+	expect_incomparable("did not end in time"); /* and is not asked again at once */
+	cr_expect_lt(monotonic_ms() - began, 5000);
+}
