@@ -220,6 +220,14 @@ static bool all_settled(const struct batch *b)
 	return true;
 }
 
+static bool is_secret_output(const struct run_item *item, const char *key)
+{
+	for (const char *const *k = item->secret_outputs; k && *k; k++)
+		if (!strcmp(*k, key))
+			return true;
+	return false;
+}
+
 static void collected(struct host *h)
 {
 	_cleanup_free_ char *complaint = NULL;
@@ -234,6 +242,13 @@ static void collected(struct host *h)
 	{
 		if (json_object_get(outputs, key)) /* the file was written on the node itself */
 			continue;
+		if (is_secret_output(h->item, key)) {
+			finish_why(h, RUN_FAILED,
+			        "output '%s' is secret: write it into a file of that name in {{ rebar_outputs }} on the node, set_stats would take "
+			        "it away",
+			        key);
+			break;
+		}
 		if (key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")] || *key == '.' || !*key) {
 			finish_why(h, RUN_FAILED, "set_stats '%s' has a name that is not made of letters, digits, '_', '-' and '.'", key);
 			break;
@@ -296,10 +311,12 @@ static void node_script(struct host *h, const char *script, const char *const *m
 	const struct runner_host *host = h->batch->r->host;
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, host->mounts), *number = xasprintf("%" PRId64, h->item->number);
 	const char *args[] = {host->owner, mounts, number, more[0], more[1], NULL};
+	const char **all = script == node_collect ? node_collect_args(args, h->item) : NULL;
 	h->call.on_data = on_data;
 	h->call.done = done;
 	struct node_call_options opt = {.connect_ms = 15000, .timeout_ms = 60000};
-	node_call_start(&h->call, host->pool, h->item->target, script, args, &opt);
+	node_call_start(&h->call, host->pool, h->item->target, script, all ? all : args, &opt);
+	free(all);
 }
 
 static void collect_tick(struct batch *b)

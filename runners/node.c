@@ -150,41 +150,50 @@ const char node_prepare[] = COMMON PRUNE ONCE "ROLE=$4 KNOWN=$5\n"
                                               "mkdir -p \"$D/outputs\" && mark && echo ready && prune > /dev/null 2>&1\n"
                                               "exit 0\n";
 
-const char node_collect[] =
-        COMMON "OFFSET=$4\n"
-               "ours\n"
-               "if [ $OFFSET = -1 ]; then state=outputs\n"
-               "elif [ ! -d \"$D\" ]; then state=absent\n"
-               "elif [ -f \"$D/status\" ]; then state=done\n"
-               "elif alive \"$D\"; then state=running\n"
-               "elif [ -f \"$D/status\" ]; then state=done\n"
-               "elif [ ! -s \"$D/pid\" ]; then state=starting\n"
-               "else state=gone; fi\n"
-               "echo state $state; echo age $(age)\n"
-               "[ -f \"$D/reason\" ] && echo reason $(cat \"$D/reason\")\n"
-               "[ -f \"$D/private\" ] && echo private\n"
-               "case $state in absent | running | starting) echo; exit 0;; esac\n"
-               "[ -f \"$D/status\" ] && { read -r x y < \"$D/status\"; echo exit $x; echo took $y; }\n"
-               "f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
-               "n=0; [ $state != outputs ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0; echo log $n\n"
-               "set --\n"
-               "for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
-               "	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"
-               "	k=${o##*/}\n"
-               "	case $k in .* | *[!A-Za-z0-9_.-]*) echo \"bad-name $(printf %s \"$k\" | tr -c 'A-Za-z0-9_.-' '[?*]' | head -c 80)\"; "
-               "continue;; esac\n"
-               "	[ -f \"$o\" ] && [ ! -h \"$o\" ] || { echo bad-kind $k; continue; }\n"
-               "	s=$(($(wc -c < \"$o\")))\n"
-               "	[ $s -le 65536 ] || { echo bad-size $k $s; continue; }\n"
-               "	[ $# -lt 1000 ] || { echo bad-number; break; }\n"
-               "	echo output $k $s; set -- \"$@\" \"$o\"\n"
-               "done\n"
-               "echo\n"
-               "[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
-               "[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
-               "[ $# -gt 0 ] && cat \"$@\"\n"
-               "[ $state = done ] && : > \"$D/seen\"\n"
-               "exit 0\n";
+const char node_secret[] = COMMON "ours\n"
+                                  "f=$R/secrets/$OWNER/$4/$5; [ -f \"$f\" ] || { echo none; exit 0; }\n"
+                                  "echo have; cat \"$f\"\n";
+
+const char node_collect[] = COMMON
+        "OFFSET=$4 ROLE=${5:-}\n"
+        "[ $# -gt 5 ] && shift 5 || set --\n"
+        "ours\n"
+        "if [ $OFFSET = -1 ]; then state=outputs\n"
+        "elif [ ! -d \"$D\" ]; then state=absent\n"
+        "elif [ -f \"$D/status\" ]; then state=done\n"
+        "elif alive \"$D\"; then state=running\n"
+        "elif [ -f \"$D/status\" ]; then state=done\n"
+        "elif [ ! -s \"$D/pid\" ]; then state=starting\n"
+        "else state=gone; fi\n"
+        "echo state $state; echo age $(age)\n"
+        "[ -f \"$D/reason\" ] && echo reason $(cat \"$D/reason\")\n"
+        "[ -f \"$D/private\" ] && echo private\n"
+        "case $state in absent | running | starting) echo; exit 0;; esac\n"
+        "[ -f \"$D/status\" ] && { read -r x y < \"$D/status\"; echo exit $x; echo took $y; }\n"
+        "if [ $state = outputs ] || [ \"${x:-}\" = 0 ]; then\n"
+        "	K=$R/secrets/$OWNER/$ROLE; [ $# = 0 ] || mkdir -p \"$K\"\n"
+        "	for k; do [ ! -f \"$D/outputs/$k\" ] || { cp \"$D/outputs/$k\" \"$K/$k.new\" && mv \"$K/$k.new\" \"$K/$k\"; } || exit 1; done\n"
+        "fi\n"
+        "f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
+        "n=0; [ $state != outputs ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0; echo log $n\n"
+        "set --\n"
+        "for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
+        "	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"
+        "	k=${o##*/}\n"
+        "	case $k in .* | *[!A-Za-z0-9_.-]*) echo \"bad-name $(printf %s \"$k\" | tr -c 'A-Za-z0-9_.-' '[?*]' | head -c 80)\"; "
+        "continue;; esac\n"
+        "	[ -f \"$o\" ] && [ ! -h \"$o\" ] || { echo bad-kind $k; continue; }\n"
+        "	s=$(($(wc -c < \"$o\")))\n"
+        "	[ $s -le 65536 ] || { echo bad-size $k $s; continue; }\n"
+        "	[ $# -lt 1000 ] || { echo bad-number; break; }\n"
+        "	echo output $k $s; set -- \"$@\" \"$o\"\n"
+        "done\n"
+        "echo\n"
+        "[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
+        "[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
+        "[ $# -gt 0 ] && cat \"$@\"\n"
+        "[ $state = done ] && : > \"$D/seen\"\n"
+        "exit 0\n";
 
 const char node_clean[] =
         COMMON "ours\n"
@@ -337,4 +346,17 @@ void last_line(const char *text, size_t len, struct buf *out)
 		len = start + 300;
 	for (; start < len; start++)
 		buf_addc(out, (unsigned char)text[start] < ' ' || text[start] == 127 ? ' ' : text[start]);
+}
+
+const char **node_collect_args(const char *const args[4], const struct run_item *item)
+{
+	size_t n = 0;
+	while (item->secret_outputs && !item->check && item->secret_outputs[n])
+		n++;
+	const char **all = xcalloc(n + 6, sizeof *all);
+	memcpy(all, args, 4 * sizeof *all);
+	all[4] = item->role;
+	for (size_t i = 0; i < n; i++)
+		all[5 + i] = item->secret_outputs[i];
+	return all;
 }

@@ -3,6 +3,7 @@
  *   owner                  one line of JSON: whose node this is
  *   content/HASH/          a role's content, shipped once
  *   once/ROLE              of a role that runs once only: OWNER NUMBER of the run that began last, written before it did
+ *   secrets/OWNER/ROLE/KEY secret outputs of the last run that succeeded
  *   runs/OWNER/NUMBER/     one run: run (the supervisor), pid, begin, inputs.json, log, outputs/, status, alive (a pipe that the supervisor holds
  * open while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in)
  *   With secrets: private (names a directory in memory, which holds env, inputs.json and the log; nothing of it stays when the run is over)
@@ -47,7 +48,8 @@ extern const char node_start[]; /* HASH SIZE ATTACH OFFSET SECRET; stdin: the su
 extern const char node_ship[];  /* HASH; stdin: tar.gz. Prints "shipped" or "foreign..." */
 extern const char node_stop[];  /* REASON. Ends it on the node: SIGTERM, 5 s, SIGKILL. Prints "stopped" or "foreign..." */
 extern const char node_prepare[]; /* ROLE KNOWN. Makes the run's directory with outputs/. Prints "ready", "marked..." or "foreign..." */
-extern const char node_collect[]; /* OFFSET (-1: outputs only). For struct collect */
+extern const char node_collect[]; /* OFFSET (-1: outputs only) [ROLE KEY...: outputs that are kept there as secrets]. For struct collect */
+extern const char node_secret[];  /* ROLE KEY. Prints "have", a newline and the value, "none" or "foreign..." */
 
 extern const char node_clean[]; /* removes what a run with secrets left. Prints "clean" or "foreign..." */
 
@@ -90,6 +92,8 @@ char *node_known(const struct run_item *item, bool asked);
 char *node_marked(const char *node, const char *owner, const char *answer);
 /* The last line of text that says something, at most 300 bytes, control characters made blanks. */
 void last_line(const char *text, size_t len, struct buf *out);
+/* The four arguments of every node_collect, and what of the run's outputs is to stay there. Caller frees the array. */
+const char **node_collect_args(const char *const args[4], const struct run_item *item);
 /* Transient errors of the pool are worth another try. */
 bool node_worth_retry(int rc);
 

@@ -74,7 +74,9 @@ struct run_item {
 	/* Secrets are among the inputs: they must not reach a disk nor argv, on the node and here. What a run prints passes host->redactor before it
 	 * is kept, always; hide: nobody can redact it any more (a daemon before this one began the run), store asterisks. */
 	bool secret, hide;
-	bool again;                             /* the run before it was interrupted: run everything (ansible --force-handlers) */
+	const char *const
+	        *secret_outputs; /* names of outputs that stay on the node: /var/lib/rebar/secrets/OWNER/ROLE/KEY; NULL-terminated, NULL: none */
+	bool again;              /* the run before it was interrupted: run everything (ansible --force-handlers) */
 	void (*started)(struct run_item *item); /* it really began, or was found; may be NULL */
 	void (*done)(struct run_item *item, const struct run_done *done);
 	void *data, *priv; /* the caller's, the runner's */
@@ -125,6 +127,15 @@ struct contact {
 };
 void contact_start(const struct runner_host *host, struct contact *c);
 void contact_cancel(struct contact *c); /* done comes with -ECANCELED */
+
+/* Reads a secret output of a role on the node that made it. why: it cannot be had; data is borrowed. (runners/secret.c) */
+struct secret_read {
+	const struct target *target;
+	const char *role, *key;
+	void (*done)(struct secret_read *r, const char *why, const char *data, size_t len);
+	void *data;
+};
+void secret_read_start(const struct runner_host *host, struct secret_read *r);
 
 /* The pool of connections, as the engine sees it. */
 int ssh_pool_open(uv_loop_t *loop, struct ssh_pool **ret, struct err **err);

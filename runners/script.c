@@ -375,13 +375,15 @@ static void step_collect(struct script_run *s)
 	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, s->r->host->mounts), *number = xasprintf("%" PRId64, s->item->number),
 	                    *offset = xasprintf("%" PRId64, log_offset(s));
 	const char *args[] = {s->r->host->owner, mounts, number, offset, NULL};
+	const char **all = node_collect_args(args, s->item);
 	log_begin(s);
 	collect_reset(&s->collect);
 	s->collect.on_log = log_write;
 	s->collect.arg = s;
 	s->call.on_data = collect_data;
 	s->call.done = collect_done;
-	node_call_start(&s->call, s->r->host->pool, s->item->target, node_collect, args, &(struct node_call_options){.timeout_ms = 120000});
+	node_call_start(&s->call, s->r->host->pool, s->item->target, node_collect, all, &(struct node_call_options){.timeout_ms = 120000});
+	free(all);
 }
 
 /* ---- start, and follow ---- */

@@ -413,6 +413,14 @@ static void batch_add(struct engine *e, struct node_role *nr, const struct runne
 	}
 }
 
+static bool has_secrets(const struct node_role *nr)
+{
+	bool any = nr->digest->n_secrets > 0;
+	for (size_t i = 0; i < nr->def->n_outputs; i++)
+		any |= nr->def->outputs[i].secret;
+	return any;
+}
+
 static void look_at_check(struct engine *e, struct node_role *nr, struct batch **batches, size_t *n_batches)
 {
 	const char *why = NULL;
@@ -426,7 +434,7 @@ static void look_at_check(struct engine *e, struct node_role *nr, struct batch *
 	const struct runner_instance *ri = runner_of(e, nr);
 	if (nr->node->provider->ops->simulate) {
 		check_simulated(e, nr);
-	} else if (ri && ri->instance && (ri->ops->keeps_secrets || !nr->digest->n_secrets)) {
+	} else if (ri && ri->instance && (ri->ops->keeps_secrets || !has_secrets(nr))) {
 		nr->node->checking = true;
 		nr->node->provider->runs++;
 		batch_add(e, nr, ri->ops, true, batches, n_batches);
@@ -471,7 +479,7 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 		}
 		return;
 	}
-	if (nr->digest->n_secrets && !simulated && !ri->ops->keeps_secrets) {
+	if (has_secrets(nr) && !simulated && !ri->ops->keeps_secrets) {
 		nr->lacks = xasprintf("runner %s cannot be given secrets", nr->def->runner);
 		count_node_role(e, nr);
 		return;

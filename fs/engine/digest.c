@@ -242,6 +242,19 @@ bool output_input_missing(const struct deployment *d, size_t role_index, const s
 	return false;
 }
 
+/* The values are on the nodes that made them: a run has to fetch them all. */
+static void secret_outputs_part(struct engine *e, struct deployment *d, struct digest *dg, const struct def_want *w)
+{
+	for (size_t i = 0; i < d->n_nodes; i++) {
+		const struct node_role *nr = node_role_find(d->nodes[i], w->role);
+		for (size_t o = 0; nr && nr->def && node_is_input(nr->node) && o < nr->n_outputs; o++)
+			if (!strcmp(nr->outputs[o].key, w->key) && output_is_secret(&nr->outputs[o])) {
+				_cleanup_free_ char *name = secret_output_name(w->role, w->key, nr->node->row.name);
+				digest_secret(e, dg, name);
+			}
+	}
+}
+
 static void output_part(struct engine *e, struct deployment *d, struct digest *dg, size_t *cap, const struct def_want *w)
 {
 	ssize_t on = role_index_of(d->def, w->role);
@@ -273,7 +286,8 @@ static void output_part(struct engine *e, struct deployment *d, struct digest *d
 					continue;
 				for (size_t o = 0; o < nr->n_outputs; o++)
 					if (!strcmp(nr->outputs[o].key, w->key))
-						buf_addf(&text, "%s=%s\n", nr->node->row.name, nr->outputs[o].value);
+						buf_addf(&text, "%s=%s%s\n", nr->node->row.name, output_is_secret(&nr->outputs[o]) ? "secret " : "",
+						        nr->outputs[o].value + output_is_secret(&nr->outputs[o]));
 			}
 		hash_bytes(buf_str(&text), text.len, &op->part.hash);
 		op->part.name = intern(e, w->text);
@@ -281,6 +295,9 @@ static void output_part(struct engine *e, struct deployment *d, struct digest *d
 		op->fresh = true;
 	}
 	part_add(dg, cap, op->part.name, &op->part.hash);
+	const struct def_output *def = def_output_find(d->def->roles[on], w->key);
+	if (def && def->secret)
+		secret_outputs_part(e, d, dg, w);
 }
 
 static void fact_part(struct engine *e, struct node *n, struct digest *dg, size_t *cap, const struct def_want *w)

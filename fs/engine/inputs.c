@@ -86,7 +86,7 @@ static json_t *outputs_json(const struct deployment *d, const char *role, const 
 			continue;
 		for (size_t o = 0; o < nr->n_outputs; o++)
 			if (!strcmp(nr->outputs[o].key, key))
-				json_object_set_new(table, nr->node->row.name, json_string(nr->outputs[o].value));
+				json_object_set_new(table, nr->node->row.name, json_string(output_shown(&nr->outputs[o])));
 	}
 	return table;
 }
@@ -165,6 +165,18 @@ json_t *node_role_inputs(const struct model *m, const struct node_role *nr, bool
 	return in;
 }
 
+static void fetched_outputs(struct engine *e, const struct node_role *nr, const struct def_want *w, json_t *in)
+{
+	const struct deployment *d = nr->node->deployment;
+	json_t *table = json_object_get(json_object_get(json_object_get(in, "outputs"), w->role), w->key);
+	for (size_t i = 0; i < d->n_nodes; i++) {
+		_cleanup_free_ char *name = secret_output_name(w->role, w->key, d->nodes[i]->row.name);
+		const struct secret *s = secret_value(e, name);
+		if (s && json_object_get(table, d->nodes[i]->row.name))
+			json_object_set_new(table, d->nodes[i]->row.name, json_string(s->value));
+	}
+}
+
 json_t *run_inputs(struct engine *e, const struct node_role *nr)
 {
 	json_t *in = node_role_inputs(&e->m, nr, false), *params = json_object_get(in, "params");
@@ -175,5 +187,8 @@ json_t *run_inputs(struct engine *e, const struct node_role *nr)
 		if (s)
 			json_object_set_new(params, p->name, secret_json(p, s));
 	}
+	for (size_t i = 0; in && i < nr->def->n_wants; i++)
+		if (nr->def->wants[i].kind == WANT_OUTPUT)
+			fetched_outputs(e, nr, &nr->def->wants[i], in);
 	return in;
 }

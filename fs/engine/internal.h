@@ -66,6 +66,12 @@ struct node_op {
 	char made_from[HASH_HEX], *recipe; /* of a creation: as described when it began */
 };
 
+/* Values that a run uses, while it does. */
+struct held_secrets {
+	struct secret **items;
+	size_t n, cap;
+};
+
 /* A run at a runner (or in the fake provider). Keeps everything that it needs alive. */
 struct run {
 	struct engine *e;
@@ -86,11 +92,8 @@ struct run {
 	bool over;     /* the runner is done with it */
 	char *strings[16];
 	size_t n_strings;
-	const char **output_keys;
-	struct held_secrets {
-		struct secret **items;
-		size_t n, cap;
-	} held;
+	const char **output_keys, **secret_outputs;
+	struct held_secrets held;
 	char *approved; /* as it began */
 	int64_t began;
 };
@@ -303,6 +306,14 @@ bool secrets_settling(struct engine *e);                      /* files changed a
 /* The same for a check of what is active; why: they cannot be had. */
 bool secrets_for_check(struct engine *e, struct node_role *nr, const char **ret_why);
 void secrets_retry(struct engine *e, struct node_role *nr);
+/* secret_output.c */
+bool output_is_secret(const struct output *o);
+const struct def_output *def_output_find(const struct def_role *r, const char *key);
+char *secret_output_name(const char *role, const char *key, const char *node); /* as an entry of its own among the secrets */
+bool secret_is_output(const char *name);
+/* Secret values become marks, and are held; other values are redacted. True if there was one. No lock needed */
+bool outputs_hide(struct engine *e, const struct def_role *def, json_t *outputs, struct held_secrets *held);
+json_t *outputs_to_show(const json_t *outputs); /* new reference */
 /* secret_key.c: is the key there that lets us in? If not it is asked for, and the node queued when it comes; why: it cannot be had. Lock held */
 bool secrets_key_ready(struct engine *e, const struct node *n, const char **ret_why);
 void secrets_key_retry(struct engine *e, const struct node *n);

@@ -287,6 +287,7 @@ void role_why(const struct role_object *r, struct buf *out);
  * nodes aside. last (may be NULL): once settled, the last line of `wait`, a sentence about what is missing or waits for a person. */
 void deployment_rest(const struct model *m, const struct deployment *d, bool *ret_settled, bool *ret_reached, struct buf *last);
 
+const char *output_shown(const struct output *o); /* its value, or "secret" (fs/engine/secret_output.c) */
 /* Path of the private key that lets us into the node; caller frees (fs/engine/secret_key.c). */
 char *node_key_path(const struct model *m, const struct node *n);
 

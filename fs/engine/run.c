@@ -29,6 +29,7 @@ void run_free(struct run *r)
 	json_decref(r->shown);
 	desired_unref(r->owner);
 	free(r->output_keys);
+	free(r->secret_outputs);
 	free(r->approved);
 	free(r);
 }
@@ -289,6 +290,7 @@ struct ending {
 	struct run_done done;
 	char *why, *text;
 	json_t *outputs;
+	bool redact_log; /* by values that nobody knew while it was written */
 };
 
 static void keep_file(const struct run *r, const char *name, const char *text)
@@ -302,7 +304,14 @@ static void keep_file(const struct run *r, const char *name, const char *text)
 static void ending_work(void *arg)
 {
 	struct ending *end = arg;
-	keep_file(end->r, "outputs.json", end->text);
+	if (end->redact_log) {
+		_cleanup_free_ char *log = path_join(end->r->item.run_dir, "log");
+		int rc = redact_file(end->r->e->redactor, log);
+		if (rc < 0)
+			log_msg(LOG_ERROR, "%s: its log may tell a secret output: cannot write '%s': %s", end->r->item.node_role, log, strerror(-rc));
+	}
+	if (end->done.result == RUN_OK)
+		keep_file(end->r, "outputs.json", end->text);
 }
 
 static void ending_done(void *arg)
@@ -330,19 +339,23 @@ static void item_done(struct run_item *item, const struct run_done *done)
 	struct ending *end = xcalloc(1, sizeof *end);
 	r->over = true;
 	end->r = r;
+	end->outputs = done->outputs ? json_deep_copy(done->outputs) : json_object();
+	end->redact_log = outputs_hide(r->e, r->def, end->outputs, &r->held);
 	end->why = xstrdup(done->why);
 	if (end->why)
 		redact(r->e->redactor, end->why, strlen(end->why));
-	if (item->check || done->result != RUN_OK) {
+	if (item->check || (done->result != RUN_OK && !end->redact_log)) {
 		struct run_done told = *done;
 		told.why = end->why;
 		(item->check ? check_done : run_ended)(r, &told);
 		free(end->why);
+		json_decref(end->outputs);
 		free(end);
 		return;
 	}
-	end->outputs = done->outputs ? json_deep_copy(done->outputs) : json_object();
-	end->text = json_document(end->outputs);
+	json_t *to_show = outputs_to_show(end->outputs);
+	end->text = json_document(to_show);
+	json_decref(to_show);
 	end->done = *done;
 	end->done.why = end->why;
 	end->done.outputs = end->outputs;
@@ -357,6 +370,7 @@ static void simulated_done(struct simulated_run *sim, int exit_status, const cha
 		outputs = json_object();
 		for (size_t i = 0; r->output_keys[i]; i++)
 			json_object_set_new(outputs, r->output_keys[i], json_string(values && values[i] ? values[i] : ""));
+		outputs_hide(r->e, r->def, outputs, &r->held);
 	}
 	enum run_result result = exit_status == 0            ? RUN_OK
 	                         : exit_status == -ETIMEDOUT ? RUN_TIMED_OUT
@@ -489,6 +503,10 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 		};
 		return r;
 	}
+	r->secret_outputs = xcalloc(nr->def->n_outputs + 1, sizeof *r->secret_outputs);
+	for (size_t i = 0, k = 0; i < nr->def->n_outputs; i++)
+		if (nr->def->outputs[i].secret)
+			r->secret_outputs[k++] = nr->def->outputs[i].name;
 	char hex[HASH_HEX];
 	hash_hex(&nr->def->content, hex);
 	node_target(&e->m, n, &r->target, run_keep, r);
@@ -513,7 +531,8 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	        .settings = &nr->def->settings,
 	        .timeout_ms = nr->def->timeout_ms,
 	        .attach_only = attach,
-	        .secret = nr->digest->n_secrets > 0,
+	        .secret = nr->digest->n_secrets > 0 || r->secret_outputs[0],
+	        .secret_outputs = r->secret_outputs,
 	        .hide = hide,
 	        .again = nr->again,
 	        .done = item_done,

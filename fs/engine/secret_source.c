@@ -145,6 +145,10 @@ static void command_start(struct fetch *f, const char *command)
 
 void secret_source_fetch(struct engine *e, struct secret_entry *s)
 {
+	if (secret_is_output(s->name)) {
+		secret_output_fetch(e, s);
+		return;
+	}
 	struct fetch *f = xcalloc(1, sizeof *f);
 	f->e = e;
 	f->entry = s;
@@ -166,7 +170,8 @@ static void rescan(struct engine *e, int64_t id)
 	engine_wrlock(e);
 	e->secrets->rescan = false;
 	for (struct secret_entry *s = e->secrets->entries; s; s = s->hh.next)
-		secret_ask(e, s);
+		if (!secret_is_output(s->name))
+			secret_ask(e, s);
 	engine_wrunlock(e);
 }
 
@@ -188,7 +193,7 @@ bool secrets_settling(struct engine *e)
 		rescan(e, 0);
 	}
 	for (const struct secret_entry *s = e->secrets->entries; s; s = s->hh.next)
-		if (s->state != SECRET_IDLE)
+		if (s->state != SECRET_IDLE && !secret_is_output(s->name))
 			return true;
 	return false;
 }

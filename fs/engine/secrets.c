@@ -102,7 +102,7 @@ static void save_hashes(struct engine *e)
 	for (struct secret_entry *s = e->secrets->entries; s; s = s->hh.next) {
 		char hex[HASH_HEX];
 		hash_hex(&s->hash, hex);
-		if (s->known)
+		if (s->known && !secret_is_output(s->name))
 			json_object_set_new(all, s->name, json_string(hex));
 	}
 	_cleanup_free_ char *text = json_dumps(all, JSON_COMPACT);
@@ -135,7 +135,7 @@ static void value_came(struct engine *e, struct secret_entry *s, struct secret *
 	struct hash now;
 	secret_hash(&e->secrets->key, value, &now);
 	bool changed = !s->known || !hash_eq(&now, &s->hash);
-	if (s->known && changed)
+	if (s->known && changed && !secret_is_output(s->name))
 		event_add(e, NULL, NULL, NULL, NULL, "secret '%s' changed", s->name);
 	s->hash = now;
 	s->known = s->fresh = true;
@@ -147,7 +147,7 @@ static void value_came(struct engine *e, struct secret_entry *s, struct secret *
 	str_replace(&s->why, NULL);
 	if (changed)
 		save_hashes(e);
-	users_look_again(e, s->name, changed);
+	users_look_again(e, s->name, changed && !secret_is_output(s->name));
 }
 
 void secret_came(struct engine *e, struct secret_entry *s, struct secret *value, char *why)
@@ -201,6 +201,10 @@ void secrets_look(struct engine *e, struct node_role *nr)
 	nr->fetching = false;
 	for (size_t i = 0; nr->def && nr->digest && i < nr->digest->n_secrets; i++) {
 		struct secret_entry *s = secret_entry(e, nr->digest->secrets[i]);
+		if (secret_is_output(s->name)) { /* its hash came with the run that made it */
+			why = why ? why : s->why;
+			continue;
+		}
 		/* What was known before this daemon started is as good as ever, unless a file may have changed that nobody watched. */
 		if (!s->why && (!s->known || (!s->fresh && e->secrets->dir)))
 			secret_ask(e, s);
@@ -233,7 +237,7 @@ bool secrets_for_check(struct engine *e, struct node_role *nr, const char **ret_
 	*ret_why = NULL;
 	for (size_t i = 0; i < nr->digest->n_secrets; i++) {
 		struct secret_entry *s = secret_entry(e, nr->digest->secrets[i]);
-		if (s->value)
+		if (s->value || (nr->node->provider->ops->simulate && secret_is_output(s->name)))
 			continue;
 		ready = false;
 		if (s->why && monotonic_ms() - s->failed_at < IN_HAND_MS)
@@ -246,10 +250,11 @@ bool secrets_for_check(struct engine *e, struct node_role *nr, const char **ret_
 
 bool secrets_in_hand(struct engine *e, struct node_role *nr)
 {
+	bool simulated = nr->node->provider->ops->simulate != NULL;
 	nr->fetching = false;
 	for (size_t i = 0; i < nr->digest->n_secrets; i++) {
 		struct secret_entry *s = secret_entry(e, nr->digest->secrets[i]);
-		if (s->value)
+		if (s->value || (simulated && secret_is_output(s->name)))
 			continue;
 		secret_ask(e, s);
 		nr->fetching = true;
@@ -338,6 +343,20 @@ bool secrets_for_attach(struct engine *e, struct node_role *nr, bool *ret_hide)
 	for (size_t i = 0; was && i < was->n_parts; i++)
 		if (!began_with(e, nr, &was->parts[i], &wait))
 			*ret_hide = true;
+	/* Of secret outputs only the digest as a whole tells whether they are what they were. */
+	char hex[HASH_HEX] = "";
+	if (nr->digest && nr->digest->complete)
+		hash_hex(&nr->digest->hash, hex);
+	for (size_t i = 0; nr->digest && i < nr->digest->n_secrets; i++) {
+		struct secret_entry *s = secret_entry(e, nr->digest->secrets[i]);
+		if (!secret_is_output(s->name))
+			continue;
+		if (!s->value && !s->why) {
+			secret_ask(e, s);
+			wait = true;
+		}
+		*ret_hide |= !s->value || !nr->row.last_digest || strcmp(hex, nr->row.last_digest) != 0;
+	}
 	nr->fetching = wait;
 	return !wait;
 }

@@ -88,7 +88,7 @@ static void render_outputs(const struct object *o, struct buf *out)
 {
 	json_t *all = json_object();
 	for (size_t i = 0; i < o->node_role->n_outputs; i++)
-		json_object_set_new(all, o->node_role->outputs[i].key, json_string(o->node_role->outputs[i].value));
+		json_object_set_new(all, o->node_role->outputs[i].key, json_string(output_shown(&o->node_role->outputs[i])));
 	report_add_json(all, out);
 }
 
@@ -124,7 +124,7 @@ static bool find_output(const struct object *o, const struct place *dir, const c
 static void render_output(const struct object *o, struct buf *out)
 {
 	const struct output *value = o->first ? output_find(o->node_role, o->first) : NULL;
-	add_line(out, value ? value->value : NULL);
+	add_line(out, value ? output_shown(value) : NULL);
 }
 
 static const struct entry output_file = {.name = "KEY",

@@ -87,7 +87,7 @@ document deployments/d/deployment.ini <<-EOF2
 	[params user]
 	password = secret:db
 EOF2
-watch_command_lines Tr0ub4dor &
+watch_command_lines Tr0ub4dor made-on-the-node &
 NODES+=($!)
 disown
 
@@ -159,6 +159,32 @@ settle_badly d 60
 expect_match "its error" "$(cat "$MNT/nodes/m2/roles/book/error")" "^failed at 'book : fail': no good: \*{11}$"
 nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
 sed -i -e '/^last = fail/d' -e '/^\[params book\]/,$d' -e 's/, book//' "$REPO/deployments/d/deployment.ini"
+settle d 60
+
+# A secret output stays where it was made, and is fetched for who wants it.
+printf '[role]\nrunner = script\nretries = 0\n[output token]\nsecret = yes\n' | document roles/maker/role.ini
+document roles/maker/apply <<-'EOF2'
+	#!/bin/sh
+	printf 'made-%s-the-node-%s\n' on "$REBAR_NODE" >"$REBAR_OUTPUTS/token"
+	echo "its token is $(cat "$REBAR_OUTPUTS/token")"
+EOF2
+printf '[role]\nrunner = script\nretries = 0\nwants = maker.token\n' | document roles/taker/role.ini
+document roles/taker/apply <<-'EOF2'
+	#!/bin/sh
+	umask 077
+	python3 -c 'import json, os; print(json.load(open(os.environ["REBAR_INPUTS"]))["outputs"]["maker"]["token"]["m1"])' >/root/token
+	cat "$REBAR_INPUTS"
+EOF2
+chmod +x "$REPO"/roles/{maker,taker}/apply
+sed -i 's/^roles = user/roles = user, maker, taker/' "$REPO/deployments/d/deployment.ini"
+settle d 60
+expect "m1's token on m2" "$(on 12 cat /root/token)" made-on-the-node-m1
+expect "what the mount shows of it" "$(cat "$MNT/nodes/m1/roles/maker/outputs/token")" secret
+expect_match "and as an input" "$(cat "$MNT/nodes/m2/roles/taker/inputs.json")" '"m1": "secret"'
+expect_match "the log of who made it" "$(cat "$MNT/nodes/m1/roles/maker/log")" '^its token is \*{19}$'
+nowhere made-on-the-node "/root/token$|/rebar/secrets/[^/]*/maker/token$|^$T/machines/.*/outputs/token$"
+expect "where it is kept" "$(on 11 'cat /var/lib/rebar/secrets/*/maker/token')" made-on-the-node-m1
+sed -i 's/, maker, taker//' "$REPO/deployments/d/deployment.ini"
 settle d 60
 
 # A daemon that comes while the run goes on redacts what follows.

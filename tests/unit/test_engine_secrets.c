@@ -275,3 +275,29 @@ Test(secrets, inputs_show_the_name)
 	cr_expect_str_eq(value, "secret:db");
 	json_decref(in);
 }
+
+Test(secrets, an_output_reads_as_secret_and_only_a_mark_is_kept)
+{
+	put_provider("sim", "", QUICK);
+	put_role("maker", "[output token]\nsecret = yes\n[output plain]\n");
+	put_role("taker", "wants = maker.token\n");
+	put(D_INI, "[deployment]\nprovider = sim\n[nodes n]\ncount = 2\nroles = maker, taker\n");
+	open_engine();
+	rest("d", true);
+	model_rdlock(model);
+	const struct node_role *maker = nr_of("d-n-1", "maker");
+	cr_assert_eq(maker->n_outputs, 2);
+	cr_expect_str_eq(maker->outputs[1].key, "token");
+	cr_expect_str_eq(output_shown(&maker->outputs[1]), "secret");
+	cr_expect_eq(strlen(maker->outputs[1].value), 65, "a mark and a hash");
+	cr_expect_str_eq(output_shown(&maker->outputs[0]), maker->outputs[0].value);
+	json_t *in = node_role_inputs(model, nr_of("d-n-2", "taker"), true);
+	model_unlock(model);
+	json_t *table = json_object_get(json_object_get(json_object_get(in, "outputs"), "maker"), "token");
+	cr_expect_str_eq(json_string_value(json_object_get(table, "d-n-1")), "secret");
+	json_decref(in);
+	close_engine();
+	open_engine();
+	rest("d", true);
+	cr_expect_eq(runs_of("d"), 4, "the mark stands across a restart");
+}
