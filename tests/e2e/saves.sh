@@ -27,7 +27,8 @@ begin() {
 
 # The worst that can happen to who replaces a file in several steps is that somebody looks in between.
 look_all_the_time() {
-	while :; do cat "$MNT/deployments/d/plan" >/dev/null 2>&1 || sleep 0.1; done &
+	# as long as this script lives: nobody ends what a SIGKILL orphaned
+	while kill -0 $$ 2>/dev/null; do cat "$MNT/deployments/d/plan" >/dev/null 2>&1 || sleep 0.1; done &
 	LOOKER=$!
 	disown
 	NODES+=("$LOOKER") # ended by cleanup
