@@ -6,6 +6,7 @@
 #include "fs/base/private.h"
 #include "fs/base/redact.h"
 #include "fs/base/str.h"
+#include "runners/runlog.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -41,7 +42,7 @@ struct host {
 	bool asked, marked;
 	bool cancelled;
 	int64_t give_up, backoff_until, backoff_ms;
-	int log_fd;
+	struct run_log log;
 	int64_t log_have, log_pos; /* bytes that the file had when we came; bytes that the events gave until now */
 };
 
@@ -123,8 +124,7 @@ static void batch_release(struct batch *b)
 		node_call_cancel(&h->call);
 		if (h->item)
 			h->item->priv = NULL;
-		if (h->log_fd >= 0)
-			close(h->log_fd);
+		run_log_close(&h->log);
 		buf_release(&h->answer);
 		collect_reset(&h->collect);
 		free(h->host_key);
@@ -161,7 +161,7 @@ static void set_hosts(struct batch *b, struct run_item *const *items, size_t n)
 		h->item = items[i];
 		h->item->priv = h;
 		h->i = i;
-		h->log_fd = -1;
+		h->log.fd = -1;
 		h->call.arg = h;
 		h->collect.exit_status = -1;
 		b->hide |= items[i]->hide;
@@ -176,7 +176,7 @@ static void on_text(void *arg, size_t i, const char *text, size_t len)
 	struct host *h = &b->hosts[i];
 	int64_t skip = h->log_have - h->log_pos;
 	h->log_pos += len;
-	if (h->log_fd < 0 || skip >= (int64_t)len)
+	if (h->log.fd < 0 || skip >= (int64_t)len)
 		return;
 	if (skip < 0)
 		skip = 0;
@@ -184,13 +184,12 @@ static void on_text(void *arg, size_t i, const char *text, size_t len)
 	redact(b->r->host->redactor, copy, len);
 	for (size_t k = 0; b->hide && k < len; k++)
 		copy[k] = copy[k] == '\n' ? '\n' : '*';
-	int rc = fd_write_all(h->log_fd, copy + skip, len - skip);
+	int rc = run_log_add(&h->log, copy + skip, len - skip);
 	free(copy);
 	if (rc < 0) {
 		log_msg(LOG_WARN, "the log of run %" PRId64 " is not complete: cannot write '%s/log': %s", h->item ? h->item->number : 0,
 		        h->item ? h->item->run_dir : "", strerror(-rc));
-		close(h->log_fd);
-		h->log_fd = -1;
+		run_log_close(&h->log);
 	}
 }
 
@@ -203,10 +202,8 @@ static void open_logs(struct batch *b)
 	for (size_t i = 0; i < b->n; i++) {
 		struct host *h = &b->hosts[i];
 		b->events.hosts[i].name = h->item->target->name;
-		_cleanup_free_ char *path = path_join(h->item->run_dir, "log");
-		struct stat st;
-		h->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-		h->log_have = h->log_fd >= 0 && fstat(h->log_fd, &st) == 0 ? st.st_size : 0;
+		run_log_open(&h->log, h->item->run_dir);
+		h->log_have = h->log.size;
 	}
 }
 

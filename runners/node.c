@@ -1,5 +1,6 @@
 #include "runners/node.h"
 #include "fs/base/mem.h"
+#include "runners/runlog.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,11 @@
 	"}\n"                                                                                                                                        \
 	"hundredths() { read -r u x < /proc/uptime; u=${u%.*}${u#*.}; while :; do case $u in 0?*) u=${u#0};; *) break;; esac; done; }\n"             \
 	"age() { b=; { read -r b < \"$D/begin\"; } 2>/dev/null; hundredths; echo $((u - ${b:-$u})); }\n"
+
+/* One byte more than is kept, so that it is known to be cut. */
+#define TEXT_OF(x) #x
+#define NUMBER_TEXT(x) TEXT_OF(x)
+#define LOG_ASKED "$((" NUMBER_TEXT(RUN_LOG_MAX) " + 1))"
 
 #define COMMON TOOLS "printf '\\036rebar\\n'\n"
 
@@ -101,9 +107,9 @@ const char node_start[] = COMMON ONCE
         "[ -p \"$D/alive\" ] && [ -f \"$D/log\" ] || exit 0\n"
         /* 8 makes the opening of 7 return though there may be no writer; then the supervisor alone keeps it from its end */
         "exec 8<> \"$D/alive\" 7< \"$D/alive\" 8>&- 9>&-\n"
-        "tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!\n"
+        "t=; [ $OFFSET -lt 0 ] || { tail -c +$((OFFSET + 1)) -f \"$D/log\" 7<&- & t=$!; }\n"
         "read -r x <&7\n"
-        "kill $t 2>/dev/null\n"
+        "[ -z \"$t\" ] || kill $t 2>/dev/null\n"
         "exit 0\n";
 
 const char node_ship[] = COMMON "HASH=$4; C=$R/content/$HASH T=$R/content/$HASH.tmp.$NUMBER\n"
@@ -175,7 +181,8 @@ const char node_collect[] = COMMON
         "	for k; do [ ! -f \"$D/outputs/$k\" ] || { cp \"$D/outputs/$k\" \"$K/$k.new\" && mv \"$K/$k.new\" \"$K/$k\"; } || exit 1; done\n"
         "fi\n"
         "f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
-        "n=0; [ $state != outputs ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0; echo log $n\n"
+        "n=0; [ $OFFSET -ge 0 ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0\n"
+        "[ $n -le " LOG_ASKED " ] || n=" LOG_ASKED "; echo log $n\n"
         "set --\n"
         "for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
         "	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"

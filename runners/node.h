@@ -55,6 +55,8 @@ extern const char node_clean[]; /* removes what a run with secrets left. Prints 
 
 extern const char node_supervisor_tools[]; /* the functions that the supervisor needs, too: alive, hundredths, prune */
 
+#define NODE_NO_LOG (-2) /* OFFSET: none of the log is wanted */
+
 /* Reads what node_collect prints. */
 struct collect {
 	struct buf head;

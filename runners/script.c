@@ -11,6 +11,7 @@
 #include "fs/base/redact.h"
 #include "fs/base/str.h"
 #include "runners/node.h"
+#include "runners/runlog.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -41,8 +42,8 @@ struct script_run {
 	bool drifted, marked;
 	const char *stopping; /* reason: "cancelled", "timeout" */
 	int64_t give_up, starting_until, backoff_ms;
-	int log_fd, archive_fd;
-	int log_errno;
+	struct run_log log;
+	int archive_fd, log_errno;
 	struct buf supervisor;
 	char *parts; /* of which it is made, for node_start; "": nothing is secret */
 	struct redact_stream redact;
@@ -79,8 +80,7 @@ static void release(struct script_run *s)
 	node_call_cancel(&s->call);
 	packer_cancel(s->pack);
 	DL_DELETE(s->r->runs, s);
-	if (s->log_fd >= 0)
-		close(s->log_fd);
+	run_log_close(&s->log);
 	if (s->archive_fd >= 0)
 		close(s->archive_fd);
 	buf_release(&s->supervisor);
@@ -122,25 +122,27 @@ static __attribute__((format(printf, 3, 4))) void finish_why(struct script_run *
 
 /* ---- the log: what is in the file is what the node need not send again ---- */
 
+/* What the node is asked to begin with; of one that is cut nothing more is wanted. */
 static int64_t log_offset(const struct script_run *s)
 {
-	struct stat st;
-	return fstat(s->log_fd, &st) == 0 ? st.st_size : 0;
+	return s->log.is_cut ? NODE_NO_LOG : s->log.size;
+}
+
+static void on_cut(uv_timer_t *timer)
+{
+	struct script_run *s = timer->data;
+	node_call_cancel(&s->call);
+	next_step(s);
 }
 
 static void log_put(struct script_run *s, const char *data, size_t len)
 {
-	while (len && !s->log_errno) {
-		ssize_t n = write(s->log_fd, data, len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			s->log_errno = errno; /* nothing more in this call, so that no hole appears; the next one asks from where the file ends */
-			return;
-		}
-		data += n;
-		len -= n;
-	}
+	bool was_cut = s->log.is_cut;
+	/* After a failure nothing more in this call, so that no hole appears; the next one asks from where the file ends. */
+	if (!s->log_errno)
+		s->log_errno = -run_log_add(&s->log, data, len);
+	if (!was_cut && s->log.is_cut && s->step == STEP_START && s->seen) /* its end is all that is waited for, without what it goes on to print */
+		uv_timer_start(&s->again, on_cut, 0, 0);
 }
 
 static void log_write(void *arg, const char *data, size_t len)
@@ -173,8 +175,8 @@ static void log_tail(const struct script_run *s, struct buf *out)
 	char text[2048];
 	_cleanup_free_ char *path = xasprintf("%s/log", s->item->run_dir);
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int64_t size = fd < 0 ? 0 : log_offset(s), from = size > (int64_t)sizeof text ? size - (int64_t)sizeof text : 0;
-	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text, from);
+	int64_t size = s->log.size, from = size > (int64_t)sizeof text ? size - (int64_t)sizeof text : 0;
+	ssize_t n = fd < 0 || s->log.is_cut ? -1 : pread(fd, text, sizeof text, from); /* of one that is cut the end is not known */
 	if (n > 0)
 		last_line(text, n, out);
 }
@@ -636,10 +638,9 @@ static void script_run_one(struct runner *r, struct run_item *item)
 	s->again.data = s->limit.data = s;
 	s->open_handles = 2;
 	DL_APPEND(r->runs, s);
-	_cleanup_free_ char *path = xasprintf("%s/log", item->run_dir);
-	s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (s->log_fd < 0)
-		log_msg(LOG_WARN, "no log is kept: cannot open '%s': %s", path, strerror(errno));
+	int rc = run_log_open(&s->log, item->run_dir);
+	if (rc < 0)
+		log_msg(LOG_WARN, "no log is kept: cannot open '%s/log': %s", item->run_dir, strerror(-rc));
 	step_in(s, item->check && !has_program(item, "check") ? STEP_NO_CHECK : STEP_START, 0);
 }
 
