@@ -8,6 +8,8 @@ ROOT_TREE_PROGRAMS=(python3)
 in_own_network
 setup
 net_up
+PRIVATE= # keys outlive the daemon there: runs of ansible may need them
+trap 'rc=$?; [ -z "$PRIVATE" ] || rm -rf "$PRIVATE"; (exit $rc); cleanup' EXIT
 tree=$(root_tree "${ROOT_TREE_PROGRAMS[@]}") || exit 1
 
 VALUE="Tr0ub4dor&'3' \"x\"" # with what shells and JSON quote
@@ -109,6 +111,8 @@ expect_match "the log, of two writes" "$log" '^in two: \*{17}$'
 expect_match "where the inputs lay" "$log" '^it lay in /run$'
 nowhere Tr0ub4dor "/root/password(.json|.ansible)?$"
 nowhere "$(sed -n 3p "$T/id")" "^/run/rebarfs-[0-9a-f]*/keys/ssh,key$"
+PRIVATE=$(sed -n 's|.*IdentityFile "\(.*\)/keys/ssh,key"$|\1|p' "$MNT/deployments/d/ssh_config" | head -n 1)
+[ -d "$PRIVATE" ] || fail "the generated configuration names no key in a private directory"
 expect "ssh by the generated configuration" "$(ssh -F "$MNT/deployments/d/ssh_config" m2 hostname)" m2
 nowhere "$(printf '%s\n' "$VALUE" | base64 | cut -c 4-16)"
 expect "what a run leaves on the node" "$(on 11 'ls -d /run/rebar-* /dev/shm/rebar-* 2>/dev/null; ls /var/lib/rebar/runs/*/1 | paste -sd " "')" "alive begin outputs pid run seen status trap"

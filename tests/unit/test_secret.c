@@ -241,7 +241,7 @@ Test(private, json_still_works)
 {
 	private_json();
 	json_t *j = json_loads("{\"a\": [1, \"two\", {\"b\": null}]}", 0, NULL);
-	char *text = json_dumps(j, JSON_COMPACT);
+	_cleanup_free_ char *text = json_dumps(j, JSON_COMPACT);
 	cr_expect_str_eq(text, "{\"a\":[1,\"two\",{\"b\":null}]}");
 	json_decref(j);
 }
