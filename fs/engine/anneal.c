@@ -44,7 +44,10 @@ void queue_deployment(struct engine *e, struct deployment *d)
 
 bool node_role_succeeded(const struct node_role *nr)
 {
-	return nr->row.last_result == RUN_OK && nr->row.last_incarnation == nr->node->row.incarnation && nr->node->row.incarnation > 0;
+	const struct node *n = nr->node;
+	/* A machine that is being destroyed, or was and has no successor yet, has nothing on it that would count. */
+	bool is_there = n->row.incarnation > 0 && n->row.phase != NODE_PLANNED && n->row.phase != NODE_RELEASING && !n->rebuilding;
+	return is_there && nr->row.last_result == RUN_OK && nr->row.last_incarnation == n->row.incarnation;
 }
 
 static bool ran_todays_digest(const struct node_role *nr)

@@ -51,6 +51,8 @@ static void plan_node(struct plan *p, const struct deployment *d, const struct n
 		p->n_release++;
 		return;
 	}
+	if (d->orphaned) /* nothing describes it: what it lacks is not wanted */
+		return;
 	if (n->row.phase == NODE_PLANNED || n->row.phase == NODE_CREATING) {
 		l = line_add(p, PLAN_CREATE, n, NULL);
 		l->detail = machine_text(n);
@@ -326,7 +328,7 @@ void plan_make(const struct model *m, const struct deployment *d, struct plan *r
 			coming = d->nodes[i];
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		plan_node(ret, d, d->nodes[i]);
-		if (!d->row.destroying)
+		if (!d->row.destroying && !d->orphaned)
 			for (size_t k = 0; k < d->nodes[i]->n_roles; k++)
 				plan_node_role(m, ret, d->nodes[i]->roles[k], coming);
 	}

@@ -95,6 +95,20 @@ Test(restart, a_once_role_that_was_cut_short_asks)
 	cr_expect_eq(n_runs("d-n-2", "base"), 2);
 }
 
+Test(restart, what_ran_on_the_old_machine_is_not_active_while_it_is_rebuilt)
+{
+	converged();
+	put_provider("sim", "", "create-delay = 1s\nrole-delay = 2ms\n");
+	settle();
+	cr_assert_eq(ctl_node("d-n-1", "rebuild"), 0);
+	settle();
+	cr_assert_eq(apply_id("d"), 0, "%s", refused_why);
+	eventually(node("d-n-1")->rebuilding);
+	cr_expect(locked(!node("d-n-1")->rebuilding || !(state_is("d-n-1", "base", NR_ACTIVE) || state_is("d-n-1", "web", NR_ACTIVE))));
+	cr_expect(locked(!node("d-n-1")->rebuilding || dep("d")->n_active < 3));
+	rest("d", true);
+}
+
 Test(restart, in_the_middle_of_a_release)
 {
 	converged();
@@ -182,6 +196,19 @@ Test(restart, a_document_that_disappears_destroys_nothing)
 	cr_expect_eq(runs_of("d"), 4, "it goes on where it was");
 	edit(D_INI, "count = 2", "count = 3");
 	rest("d", true);
+}
+
+/* What nobody describes any more lacks nothing. */
+Test(restart, the_plan_of_an_orphan_makes_nothing)
+{
+	put_web();
+	put_provider("sim", "", "create-delay = 1m\n");
+	open_engine();
+	eventually(node("d-n-1")->row.phase == NODE_CREATING);
+	drop("deployments/d");
+	settle();
+	cr_expect_eq(locked(deployment_state(dep("d"))), DS_ORPHANED);
+	expect_plan("d", "plan -: nothing to do\n");
 }
 
 Test(restart, an_orphan_is_destroyed_when_told)
