@@ -57,6 +57,7 @@ struct fake_machine {
 	uint32_t incarnation;
 	bool running;
 	int64_t created, gone_at; /* wall clock, for both must mean the same after a restart; gone_at 0: it stays */
+	unsigned n_asked, n_runs; /* how often it was to be created, and ran something, since we were opened: chance goes by these */
 	char *image;
 	double cpus;
 	int64_t memory_bytes;
@@ -138,6 +139,12 @@ static uint64_t mix(uint64_t x)
 }
 
 enum what { WHAT_FAILURE = 1, WHAT_RUN_HANGS, WHAT_CREATE_HANGS, WHAT_VANISHES, WHAT_LIE };
+
+/* The n-th of an incarnation: the engine's own numbers go by who comes first of all nodes, and that by how busy the host is. */
+static int64_t nth(uint32_t incarnation, unsigned n)
+{
+	return (int64_t)incarnation << 32 | n;
+}
 
 static bool happens(const struct provider *p, double rate, enum what what, uint64_t node_id, int64_t number)
 {
@@ -573,7 +580,9 @@ static void fake_create(struct provider *p, const struct machine_spec *spec, str
 	d->node_id = spec->node_id;
 	d->incarnation = spec->incarnation;
 	d->rc = make(p, spec, &d->err);
-	bool hangs = !d->rc && happens(p, p->set.hang_rate, WHAT_CREATE_HANGS, spec->node_id, spec->intent);
+	struct fake_machine *m = find(p, spec->node_id);
+	int64_t time = nth(spec->incarnation, m ? m->n_asked++ : 0);
+	bool hangs = !d->rc && happens(p, p->set.hang_rate, WHAT_CREATE_HANGS, spec->node_id, time);
 	schedule(p, d, hangs ? -1 : p->set.create_delay_ms);
 }
 
@@ -637,7 +646,7 @@ static void fake_capacity(struct provider *p, struct buf *out)
 }
 
 /* Why this run will fail; NULL: it will not. */
-static const char *run_fault(const struct provider *p, const struct simulated_run *run)
+static const char *run_fault(const struct provider *p, const struct simulated_run *run, int64_t time)
 {
 	const struct fake_machine *m = find(p, run->node_id);
 
@@ -645,7 +654,7 @@ static const char *run_fault(const struct provider *p, const struct simulated_ru
 		return "no answer: the simulated machine is gone";
 	if (!m->running)
 		return "no answer: the simulated machine is off";
-	if (happens(p, p->set.failure_rate, WHAT_FAILURE, run->node_id, run->number))
+	if (happens(p, p->set.failure_rate, WHAT_FAILURE, run->node_id, time))
 		return "simulated failure";
 	return NULL;
 }
@@ -654,11 +663,13 @@ static const char *run_fault(const struct provider *p, const struct simulated_ru
 static void fake_simulate(struct provider *p, struct simulated_run *run)
 {
 	struct delay *d = delay_new(p, DELAY_RUN);
-	bool hangs = happens(p, p->set.hang_rate, WHAT_RUN_HANGS, run->node_id, run->number);
+	struct fake_machine *m = find(p, run->node_id);
+	int64_t time = nth(run->incarnation, m ? m->n_runs++ : 0);
+	bool hangs = happens(p, p->set.hang_rate, WHAT_RUN_HANGS, run->node_id, time);
 
 	d->run = run;
 	run->priv = d;
-	d->fault = run_fault(p, run);
+	d->fault = run_fault(p, run, time);
 	if (run->timeout_ms > 0 && (hangs || p->set.role_delay_ms > run->timeout_ms)) {
 		d->fault = "timed out: the simulated run hangs";
 		d->rc = -ETIMEDOUT;
