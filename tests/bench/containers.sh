@@ -46,8 +46,9 @@ first_process() { # N: becomes it
 
 # Asks the port first: an ssh client costs twenty times as much, and thirty of them would measure themselves.
 log_in() { # N ADDRESS
-	until (: <"/dev/tcp/$2/22") 2>/dev/null; do sleep 0.1; done
-	until [[ $(login "$1" hostname 2>/dev/null) == "n$1" ]]; do sleep 0.1; done
+	local end=$((SECONDS + 60))
+	until (: <"/dev/tcp/$2/22") 2>/dev/null; do ((SECONDS < end)) || return 1; sleep 0.1; done
+	until [[ $(login "$1" hostname 2>/dev/null) == "n$1" ]]; do ((SECONDS < end)) || return 1; sleep 0.1; done
 }
 
 by_hand() { # N
@@ -82,7 +83,8 @@ take_down_by_hand() {
 	kill -9 "${PIDS[@]}"
 	wait "${PIDS[@]}" 2>/dev/null || true
 	PIDS=()
-	for n in $(seq "$NODES"); do ip netns del "bench$n"; done
+	# the cable first: the kernel takes a namespace apart later, and the next round would find its names taken
+	for n in $(seq "$NODES"); do ip link del "v$n" && ip netns del "bench$n"; done
 	rm -rf --one-file-system "$DIR"/n[0-9]* "$DIR/known"
 }
 
