@@ -8,7 +8,7 @@ MOUNTS+=("$DIR/null")
 PIDS+=($!)
 wait_until 10 test -e "$DIR/null/state"
 
-make_repo 1000 600ms 100 # a hundred at a time: for a minute some 160 node roles end in every second
+make_repo 1000 1s 100 # a hundred at a time: for a hundred seconds some 100 node roles end in every second
 start_daemon
 wait_until 20 grep -q working "$MNT/deployments/big/state"
 files=("$MNT"/nodes/big-db-{1..100}/state)
