@@ -1,5 +1,5 @@
 /* What the host knows about package mirrors, for the trees of nodes. */
-#include "providers/container/container.h"
+#include "providers/image/image.h"
 
 #include "fs/base/io.h"
 #include "fs/base/mem.h"

@@ -1,5 +1,5 @@
 /* Name resolution of nodes. Pure. */
-#include "providers/container/container.h"
+#include "providers/net/net.h"
 
 #include "fs/base/mem.h"
 

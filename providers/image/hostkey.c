@@ -1,6 +1,6 @@
 /* A node's own ssh host key. Made here rather than by ssh-keygen: 0.1 ms instead of a process of 5 ms for every node. The format is
  * OpenSSH's PROTOCOL.key ("openssh-key-v1", no cipher, one key). */
-#include "providers/container/container.h"
+#include "providers/image/image.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

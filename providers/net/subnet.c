@@ -1,7 +1,8 @@
 /* Arithmetic on IPv4 networks. Pure. */
-#include "providers/container/container.h"
+#include "providers/net/net.h"
 
 #include "fs/base/mem.h"
+#include "fs/base/str.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* Network links by netlink and ioctl. Only system calls, no allocation: usable between fork and exec, and free of a process start of
  * ip(8), of which a node would need half a dozen. */
-#include "providers/container/container.h"
+#include "providers/net/net.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* Images: root trees that nodes stand on, built once for all daemons of this machine and kept under CACHE/images/KEY. The key is the hash of
  * all that decides what is in the tree; a tree is built beside its place and renamed, so what has the right name is complete. */
-#include "providers/container/container.h"
+#include "providers/image/image.h"
 
 #include "fs/base/hash.h"
 #include "fs/base/io.h"

@@ -1,0 +1,54 @@
+/* Networks of machines that are made on this host: arithmetic, links, resolvers. Nothing here keeps state. */
+#ifndef REBARFS_PROVIDERS_NET_H
+#define REBARFS_PROVIDERS_NET_H
+
+#include "fs/base/buf.h"
+#include "fs/base/err.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- subnet.c: pure arithmetic on IPv4 networks, in host byte order */
+
+struct subnet {
+	uint32_t base;
+	int prefix; /* 0..32 */
+};
+struct subnets {
+	struct subnet *items;
+	size_t n, cap;
+};
+int subnet_parse(const char *text, struct subnet *ret, struct err **err); /* "10.1.2.0/24"; host bits must be zero */
+void subnet_format(const struct subnet *s, char out[20]);
+bool subnet_overlap(const struct subnet *a, const struct subnet *b);
+/* Networks of the lines of `ip -4 -o route show table all`, without default routes and without those of device except. */
+void subnets_from_routes(const char *text, const char *except, struct subnets *ret);
+/* The first of taken that s overlaps, or NULL. */
+const struct subnet *subnets_find(const struct subnets *taken, const struct subnet *s);
+/* A private /22 that overlaps none of taken; where the search begins depends on seed, so that two instances rarely meet. -ENOSPC. */
+int subnet_pick(const struct subnets *taken, uint64_t seed, struct subnet *ret, struct err **err);
+/* How many nodes have room: all addresses but network, gateway (the first) and broadcast. */
+uint32_t subnet_room(const struct subnet *s);
+/* The n-th address for a node, n < subnet_room(); and the gateway's. */
+uint32_t subnet_address(const struct subnet *s, uint32_t n);
+uint32_t subnet_gateway(const struct subnet *s);
+void address_format(uint32_t address, char out[16]);
+int address_parse(const char *text, uint32_t *ret); /* -EINVAL */
+
+/* ---- resolv.c */
+
+/* A resolv.conf for nodes from the host's: nameservers that are not on loopback, and the search list. False if none is left. */
+bool resolv_for_nodes(const char *text, struct buf *out);
+
+/* ---- link.c: netlink and ioctl, async-signal-safe: called between fork and exec too; each returns -errno */
+
+int link_socket(void); /* a netlink socket, for the namespace it was made in */
+/* A veth: host_end in the socket's namespace, up and in the bridge (its index); the other end is eth0 in the namespace of process peer. */
+int link_veth(int nl, const char *host_end, uint32_t bridge, const uint8_t mac[6], int mtu, pid_t peer);
+int link_delete(int nl, const char *name); /* 0 if there is none */
+/* In the caller's namespace: up with this address, and a default route if gateway is not 0. prefix 0: only up. */
+int link_configure(const char *name, uint32_t address, int prefix, uint32_t gateway);
+
+#endif
