@@ -103,7 +103,7 @@ static char *make(const char *parent, const char *name)
 	return dir;
 }
 
-static void make_v2(const char *name, const struct cgroup_limits *limits, bool nested, struct strlist *outer, char **inner, struct buf *complaint)
+static void make_v2(const char *name, const struct limits *limits, bool nested, struct strlist *outer, char **inner, struct buf *complaint)
 {
 	static const char *const controllers[] = {"+cpu", "+memory", "+pids"};
 	_cleanup_free_ char *dir = NULL, *node = NULL, *wait = NULL;
@@ -130,7 +130,7 @@ static void make_v2(const char *name, const struct cgroup_limits *limits, bool n
 		strlist_add_take(outer, xasprintf("%s/cgroup.procs", wait ? wait : node));
 }
 
-void cgroup_make(const char *name, const struct cgroup_limits *limits, bool nested, struct strlist *outer, char **inner, struct buf *complaint)
+void cgroup_make(const char *name, const struct limits *limits, bool nested, struct strlist *outer, char **inner, struct buf *complaint)
 {
 	_cleanup_strlist_ struct strlist roots = {0};
 	bool cpu = false, memory = false;

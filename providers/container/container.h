@@ -1,14 +1,10 @@
 /* Inside of the container provider: what its files share.
  *
- * A node is a directory STATE/nodes/ID with
- *   machine     the tag and all that is needed to start it again (JSON, written before anything else happens)
+ * Beside its record (providers/host/host.h) a node's directory holds
  *   pid         "BOOT-ID PID STARTTIME" of its first process on the host, written by the launcher before that process goes on
  *   upper work  its own layer over the image's tree; root is where both are joined, inside the node's mount namespace only
  *   console.log
- * and, in the kernel, a network namespace, a veth into the instance's bridge and control groups, all called after the node's ref.
- *
- * Threads: struct provider, struct node tables and operations belong to the loop's thread. What runs on a worker gets a struct node_job,
- * which is a copy. */
+ * and, in the kernel, a network namespace, a veth into the instance's bridge and control groups, all called after the node's ref. */
 #ifndef REBARFS_PROVIDERS_CONTAINER_H
 #define REBARFS_PROVIDERS_CONTAINER_H
 
@@ -16,8 +12,7 @@
 #include "fs/base/err.h"
 #include "fs/base/keys.h"
 #include "fs/base/str.h"
-#include "providers/image/image.h"
-#include "providers/net/net.h"
+#include "providers/host/host.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,49 +20,20 @@
 
 /* ---- cgroup.c: control groups of a node, v1, hybrid or v2 */
 
-struct cgroup_limits {
-	double cpus;          /* 0: none */
-	int64_t memory_bytes; /* 0: none */
-};
 /* Makes the groups called name. outer: cgroup.procs files for the node's first process to write "0" to. inner: where systemd-nspawn must go
  * then, because v2 forbids processes beside the groups that it makes; NULL on v1. complaint: what could not be limited and why, in one
  * sentence; empty if all is well. */
-void cgroup_make(const char *name, const struct cgroup_limits *limits, bool nested, struct strlist *outer, char **inner, struct buf *complaint);
+void cgroup_make(const char *name, const struct limits *limits, bool nested, struct strlist *outer, char **inner, struct buf *complaint);
 void cgroup_kill(const char *name);  /* SIGKILL to all in them */
 bool cgroup_empty(const char *name); /* no process left */
 void cgroup_remove(const char *name);
 
-/* ---- node.c, nodeproc.c: one node's directory, its start and its end; blocking, on a worker */
+/* ---- layer.c: a node's own layer over the image's tree */
 
-enum boot { BOOT_SYSTEMD, BOOT_SSHD };
+int container_write(struct node_job *j, struct err **err);
 
-struct node_job {
-	/* who */
-	char *owner;
-	uint64_t node_id;
-	uint32_t incarnation;
-	char *name, *ref, *dir;
-	/* what */
-	char *image, *tree;
-	enum boot boot;
-	bool privileged;
-	struct cgroup_limits limits;
-	/* where in the network */
-	char *bridge, *address, *gateway;
-	int prefix;
-	int mtu; /* 0: the kernel's default */
-	/* how to get in */
-	char *access_key;
-	char *apt_config; /* lines for apt.conf.d, or NULL */
-	char *host_key;   /* made by node_write() */
-};
-void node_job_release(struct node_job *j);
-void node_job_copy(struct node_job *to, const struct node_job *from);
+/* ---- nodeproc.c: its start and its end; blocking, on a worker */
 
-/* Writes the node's directory anew and, last, its record. */
-int node_write(struct node_job *j, struct err **err);
-/* Reads a record back. -ENOENT: none. -EPERM: another owner's. */
-int node_read(const char *dir, const char *owner, struct node_job *ret, struct err **err);
 /* Starts it; it must not run. complaint as in cgroup_make(). */
 int node_launch(const struct node_job *j, struct buf *complaint, struct err **err);
 /* The first process's id if it still is that process, else 0. */
@@ -76,9 +42,8 @@ pid_t node_pid(const char *dir);
 void node_ask_off(const struct node_job *j);
 /* Ends it at once: without force its init only, so that all else follows tidily. */
 void node_kill(const struct node_job *j, bool force);
-bool node_gone(const struct node_job *j);                    /* no process left */
-void node_clean_kernel(const struct node_job *j);            /* namespace, veth, groups: after node_gone() */
-int node_remove(const struct node_job *j, struct err **err); /* its directory */
+bool node_gone(const struct node_job *j);         /* no process left */
+void node_clean_kernel(const struct node_job *j); /* namespace, veth, groups: after node_gone() */
 
 /* ---- launch.c: from this process to a node's first process */
 
@@ -102,16 +67,7 @@ int launch(const struct launch *l, struct err **err);
 
 /* ---- preflight.c */
 
-struct preflight {
-	const char *state_dir, *cache_dir;
-	enum boot boot;
-	bool build;      /* an image has to be built */
-	int64_t nodes;   /* how many are to be */
-	int64_t running; /* of these, already */
-	uint32_t room;   /* addresses; 0: not known yet */
-};
-/* Blocking. Everything that is missing, each with its cure, in one sentence; -EAGAIN. */
-int preflight(const struct preflight *f, struct err **err);
+int container_preflight(const struct preflight *f, struct err **err);
 /* Pure: the sentence about inotify instances, or nothing. used: by everything that runs, nodes too. */
 void preflight_inotify(int64_t max_instances, int64_t used, int64_t nodes, int64_t running, struct buf *out);
 

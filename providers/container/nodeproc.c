@@ -1,7 +1,6 @@
 /* A node's processes: how it starts, whether it runs, how it ends. Blocking, but only for milliseconds; runs on a worker. */
 #include "providers/container/container.h"
 
-#include "fs/base/hash.h"
 #include "fs/base/io.h"
 #include "fs/base/mem.h"
 
@@ -133,17 +132,6 @@ static void environment(const struct node_job *j, struct strlist *env)
 	}
 }
 
-/* Locally administered, the same for a node as long as it lives. */
-static void mac_of(const struct node_job *j, uint8_t mac[6])
-{
-	_cleanup_free_ char *text = xasprintf("%s %llu", j->owner, (unsigned long long)j->node_id);
-	struct hash h;
-
-	hash_bytes(text, strlen(text), &h);
-	memcpy(mac, h.b, 6);
-	mac[0] = 0x02;
-}
-
 static int make_volumes(const struct node_job *j, struct err **err)
 {
 	static const char *const names[] = {"docker", "containerd"};
@@ -164,7 +152,7 @@ int node_launch(const struct node_job *j, struct buf *complaint, struct err **er
 	char id[64];
 	int rc = boot_id(id, err);
 	struct launch l = {.dir = j->dir,
-	        .tree = j->tree,
+	        .tree = j->base,
 	        .ref = j->ref,
 	        .host_name = j->name,
 	        .bridge = j->bridge,
@@ -191,7 +179,7 @@ int node_launch(const struct node_job *j, struct buf *complaint, struct err **er
 			strlist_add(&argv, sshd[i]);
 	}
 	environment(j, &env);
-	mac_of(j, l.mac);
+	node_mac(j, l.mac);
 	l.cgroups = cgroups.n ? (const char *const *)cgroups.items : none;
 	l.detach = detach.n ? (const char *const *)detach.items : none;
 	l.argv = (const char *const *)argv.items;

@@ -147,7 +147,7 @@ int subnet_pick(const struct subnets *taken, uint64_t seed, struct subnet *ret, 
 			}
 		}
 	}
-	return err_set(err, ENOSPC, "no private /%d network is free on this host: set 'subnet' in [container] to one that may be used", AUTO_PREFIX);
+	return err_set(err, ENOSPC, "no private /%d network is free on this host: set 'subnet' in provider.ini to one that may be used", AUTO_PREFIX);
 }
 
 uint32_t subnet_room(const struct subnet *s)

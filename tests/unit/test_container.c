@@ -362,7 +362,7 @@ Test(container, a_record_is_read_back_and_another_owners_is_not)
 	        .name = xstrdup("db-1"),
 	        .ref = xstrdup("rb12345-7"),
 	        .image = xstrdup("debian-12"),
-	        .tree = xstrdup("/tree"),
+	        .base = xstrdup("/tree"),
 	        .address = xstrdup("10.1.0.2"),
 	        .boot = BOOT_SSHD,
 	        .limits = {1.5, 1 << 20}};
@@ -376,7 +376,7 @@ Test(container, a_record_is_read_back_and_another_owners_is_not)
 	j.access_key = path_join(dir, "key");
 	j.dir = path_join(dir, "7");
 	umask(077);
-	cr_assert_eq(node_write(&j, &err), 0, "%s", err_msg(err));
+	cr_assert_eq(container_write(&j, &err), 0, "%s", err_msg(err));
 	cr_assert_eq(node_read(j.dir, j.owner, &back, NULL), 0);
 	cr_assert(back.node_id == 7 && back.incarnation == 3 && back.boot == BOOT_SSHD && back.limits.cpus == 1.5 &&
 	          back.limits.memory_bytes == 1 << 20);

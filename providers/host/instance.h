@@ -1,18 +1,18 @@
-/* An instance of the container provider and its operations: all of it belongs to the loop's thread.
+/* An instance of a provider of this host and its operations: all of it belongs to the loop's thread.
  *
  * An operation goes from one asynchronous thing to the next: a stage on a worker (op_work), a child process (op_child), a moment
  * (op_wait). Each of these ends by calling op->next, which begins the next one or ends the operation. */
-#ifndef REBARFS_PROVIDERS_CONTAINER_INSTANCE_H
-#define REBARFS_PROVIDERS_CONTAINER_INSTANCE_H
+#ifndef REBARFS_PROVIDERS_HOST_INSTANCE_H
+#define REBARFS_PROVIDERS_HOST_INSTANCE_H
 
 #include "fs/base/child.h"
-#include "providers/container/container.h"
+#include "providers/host/host.h"
 #include "providers/provider.h"
 
 #include <uthash.h>
 #include <utlist.h>
 
-struct op;
+#define HOST_DEFAULT_IMAGE "debian-12"
 
 struct node {
 	uint64_t node_id; /* key: one incarnation of a node exists at a time */
@@ -30,9 +30,9 @@ struct lease {
 	UT_hash_handle hh;
 };
 
-/* A tree that was found or built since the settings came into force. */
+/* A base that was found or built since the settings came into force. */
 struct ready_image {
-	char *name, *tree;
+	char *name, *base;
 	UT_hash_handle hh;
 };
 
@@ -51,6 +51,9 @@ struct op {
 	int64_t wanted, running;    /* prepare: how many nodes are to be, and are already */
 	char *image;
 	struct image resolved;
+	char *base;
+	void (*after_image)(struct op *op);
+	int built; /* parts of the image that this operation has built */
 	bool cancelled, creates, recorded, polite, power_on_after;
 	void (*gone)(struct op *op); /* what comes after a node's processes */
 	int64_t began_ms, ask_ms;
@@ -58,6 +61,7 @@ struct op {
 	bool declared, has_nodes; /* network: how firm the wish is */
 	struct listed *listed;    /* list */
 	size_t listed_n;
+	struct warm_up *warm_up; /* the kind's */
 	/* machinery */
 	bool working, waits_for_network, waits_for_release;
 	void (*worker)(struct op *op);
@@ -68,11 +72,16 @@ struct op {
 };
 
 struct provider {
+	const struct host_kind *kind;
 	const struct provider_host *host;
 	char *owner, *name, *state_dir, *cache_dir, *access_key, *base_dir; /* copies: workers may outlive the host's */
 	struct settings settings;
+	bool nat, declared;
+	/* containers only */
 	enum boot boot;
-	bool privileged, nat, declared;
+	bool privileged;
+	/* virtual machines only */
+	struct vm_settings *vm;
 	struct subnet subnet; /* prefix 0: not known yet */
 	char prefix[8];       /* "rb1f3a9": of every name in the kernel; also the bridge's */
 	struct node *nodes;
@@ -84,6 +93,19 @@ struct provider {
 	char *apt_dump;
 	bool closed;
 };
+
+/* ---- instance.c: the table's functions but for open, which names the kind */
+int host_open(
+        const struct host_kind *kind, const struct provider_host *host, const struct settings *settings, struct provider **ret, struct err **err);
+int host_reload(struct provider *p, const struct settings *settings, struct err **err);
+void host_close(struct provider *p);
+void host_prepare(struct provider *p, const char *image, int64_t wanted_nodes, struct provider_call *call);
+void host_create(struct provider *p, const struct machine_spec *spec, struct provider_call *call);
+void host_destroy(struct provider *p, uint64_t node_id, uint32_t incarnation, struct provider_call *call);
+void host_power(struct provider *p, uint64_t node_id, uint32_t incarnation, enum power power, struct provider_call *call);
+void host_list(struct provider *p, struct provider_call *call);
+void host_cancel(struct provider *p, struct provider_call *call);
+void host_capacity(struct provider *p, struct buf *out);
 
 /* ---- op.c */
 struct op *op_new(struct provider *p, struct provider_call *call);
@@ -108,6 +130,13 @@ void network_release(struct provider *p, struct op *op, void (*next)(struct op *
 void network_open(struct provider *p); /* reads what is recorded */
 /* An address for node_id: its own of before, or one that nobody has. -ENOSPC. */
 int network_address(struct provider *p, uint64_t node_id, uint32_t *ret, struct err **err);
+
+/* ---- image.c */
+int image_look_up(struct op *op); /* fills in op->resolved and op->base */
+/* Goes on with next when op->image is there, or has op->rc < 0 then. */
+void image_need(struct op *op, void (*next)(struct op *op));
+const char *image_base(struct provider *p, const char *name); /* NULL: not known to be there */
+void images_forget(struct provider *p);
 
 /* ---- lifecycle.c: create, destroy, power */
 void lifecycle_create(struct op *op, const struct machine_spec *spec);

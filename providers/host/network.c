@@ -1,7 +1,7 @@
 /* The network of an instance: one bridge with the gateway's address, forwarding and address translation. It is made when the first node
  * needs it and taken down after the last one. The subnet is recorded in the instance's state directory, so that it stays the same, and in
  * the machine's cache directory, so that two daemons do not pick the same. */
-#include "providers/container/instance.h"
+#include "providers/host/instance.h"
 
 #include "fs/base/hash.h"
 #include "fs/base/io.h"
@@ -20,8 +20,10 @@
 #define SCRIPT_MS 60000
 #define MTU_USUAL 1500
 
-/* Three parts, parted by a line "===": routes, apt's configuration, the MTU of the way out. Before that, whether overlays work at all. */
+/* Three parts, parted by a line "===": routes, apt's configuration, the MTU of the way out. Before that, whether overlays work at all where nodes
+ * need them. */
 static const char probe_script[] =
+        "if [ $OVERLAY = yes ]; then\n"
         "d=$STATE/.probe; mkdir -p \"$d/lower\" \"$d/upper\" \"$d/work\" \"$d/root\"\n"
         "said=$(unshare --mount mount -t overlay overlay -o \"lowerdir=$d/lower,upperdir=$d/upper,workdir=$d/work\" \"$d/root\" 2>&1) || {\n"
         "	said=$(printf %s \"$said\" | head -n 1)\n"
@@ -29,6 +31,7 @@ static const char probe_script[] =
         "rm -rf \"$d\"\n"
         "mkdir -p /run/netns\n"
         "mount --make-rshared /run/netns 2>/dev/null || { mount --rbind /run/netns /run/netns && mount --make-rshared /run/netns; } || exit\n"
+        "fi\n"
         "ip -4 -o route show table all || exit\n"
         "echo ===\n"
         "apt-config dump 2>/dev/null\n"
@@ -158,7 +161,7 @@ int network_address(struct provider *p, uint64_t node_id, uint32_t *ret, struct 
 				*ret = subnet_address(&p->subnet, i);
 				return lease_append(p, node_id, *ret, err);
 			}
-	return err_set(err, ENOSPC, "all %u addresses of the subnet are used: set a wider 'subnet' in [container]", room);
+	return err_set(err, ENOSPC, "all %u addresses of the subnet are used: set a wider 'subnet' in [%s]", room, p->kind->section);
 }
 
 /* ---- choosing the subnet: on a worker */
@@ -206,8 +209,7 @@ static int choose(struct op *op, const struct subnets *taken)
 		subnet_format(&op->subnet, a);
 		subnet_format(other, b);
 		return err_set(&op->err, EADDRINUSE, "the subnet %s overlaps %s, which this host or another instance uses: %s", a, b,
-		        op->declared ? "set 'subnet' in [container] to another, or to 'auto'"
-		                     : "destroy the nodes of this provider, or free that network");
+		        op->declared ? "set 'subnet' to another, or to 'auto'" : "destroy the nodes of this provider, or free that network");
 	}
 	hash_bytes(seed_text, strlen(seed_text), &h);
 	memcpy(&seed, h.b, sizeof seed);
@@ -271,6 +273,7 @@ static void run_script(struct op *op, const char *script, void (*next)(struct op
 	strlist_add_take(&env, xasprintf("MAC=02:%02x:%02x:%02x:%02x:%02x", h.b[0], h.b[1], h.b[2], h.b[3], h.b[4]));
 	strlist_add_take(&env, xasprintf("NETWORK=%s", network_text));
 	strlist_add_take(&env, xasprintf("GATEWAY=%s", gateway_text));
+	strlist_add_take(&env, xasprintf("OVERLAY=%s", p->kind->overlay ? "yes" : "no"));
 	strlist_add_take(&env, xasprintf("NAT=%s", p->nat ? "yes" : "no"));
 	struct child_spec spec = {.argv = argv, .env = (const char *const *)env.items, .timeout_ms = SCRIPT_MS};
 	op_child(op, &spec, next);

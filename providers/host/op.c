@@ -1,5 +1,5 @@
 /* The machinery of operations. */
-#include "providers/container/instance.h"
+#include "providers/host/instance.h"
 
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
@@ -26,7 +26,6 @@ struct op *op_new(struct provider *p, struct provider_call *call)
 
 static void provider_free(struct provider *p)
 {
-	struct ready_image *image, *next_image;
 	struct lease *lease, *next_lease;
 	struct node *n, *next_node;
 
@@ -36,12 +35,7 @@ static void provider_free(struct provider *p)
 		HASH_DEL(p->leases, lease);
 		free(lease);
 	}
-	HASH_ITER (hh, p->images, image, next_image) {
-		HASH_DEL(p->images, image);
-		free(image->name);
-		free(image->tree);
-		free(image);
-	}
+	images_forget(p);
 	settings_release(&p->settings);
 	free(p->owner);
 	free(p->name);
@@ -72,6 +66,7 @@ static void op_closed(uv_handle_t *handle)
 	buf_release(&op->out);
 	buf_release(&op->last);
 	free(op->image);
+	free(op->base);
 	free(op->listed);
 	free(op);
 	op_idle(p);

@@ -1,7 +1,6 @@
 /* What happens to nodes: prepare, create, destroy, power. Each is a chain of small functions, the next one named in the call that waits. */
-#include "providers/container/instance.h"
+#include "providers/host/instance.h"
 
-#include "fs/base/io.h"
 #include "fs/base/mem.h"
 
 #include <errno.h>
@@ -10,7 +9,6 @@
 #include <unistd.h>
 
 #define NODE_ID_MAX 9999999 /* "rb1f3a9-9999999" are the 15 bytes of a network device's name */
-#define BUILD_MS (60 * 60 * 1000LL)
 #define POLL_MS 20
 #define ASK_AGAIN_MS 1000
 #define OFF_GRACE_MS 15000 /* power off: for the services to stop */
@@ -56,102 +54,27 @@ static void fill_network(struct provider *p, struct node_job *j)
 	j->mtu = p->mtu;
 }
 
-/* ---- images */
-
-static void image_line(void *arg, const char *line, size_t len)
-{
-	struct op *op = arg;
-	_cleanup_free_ char *text = xstrndup(line, len);
-	const char *progress = image_progress(text);
-
-	if (progress) {
-		_cleanup_buf_ struct buf b = {0};
-		buf_addf(&b, "building image %s: %s", op->resolved.name, progress);
-		op_progress(op, buf_str(&b));
-	}
-	/* the first line that is an error (the later ones only say that something failed), else the last line */
-	if (len && !progress && strncmp(buf_str(&op->last), "E: ", 3)) {
-		buf_reset(&op->last);
-		buf_adds(&op->last, text);
-	}
-}
-
-static void image_remember(struct op *op)
-{
-	struct provider *p = op->p;
-	struct ready_image *r;
-
-	HASH_FIND_STR(p->images, op->image, r);
-	if (!r) {
-		r = xcalloc(1, sizeof *r);
-		r->name = xstrdup(op->image);
-		HASH_ADD_KEYPTR(hh, p->images, r->name, strlen(r->name), r);
-	}
-	str_replace(&r->tree, op->resolved.tree);
-}
-
-static const char *image_tree(struct provider *p, const char *name)
-{
-	struct ready_image *r;
-
-	HASH_FIND_STR(p->images, name, r);
-	return r ? r->tree : NULL;
-}
-
-static void make_image_directory(struct op *op)
-{
-	_cleanup_free_ char *dir = path_join(op->p->cache_dir, "images");
-
-	op->rc = dir_make_all(dir, 0755, &op->err);
-}
-
-static void build_image(struct op *op, void (*next)(struct op *op))
-{
-	_cleanup_strlist_ struct strlist argv = {0}, env = {0};
-	_cleanup_buf_ struct buf input = {0}, apt = {0};
-
-	apt_config_lines(op->p->apt_dump ? op->p->apt_dump : "", NULL, &apt);
-	image_command(&op->resolved, buf_str(&apt), &argv, &env, &input);
-	struct child_spec spec = {.argv = (const char *const *)argv.items,
-	        .env = (const char *const *)env.items,
-	        .input = input.len ? input.data : NULL,
-	        .input_len = input.len,
-	        .on_line = image_line,
-	        .timeout_ms = BUILD_MS};
-	_cleanup_free_ char *s = xasprintf("building image %s", op->resolved.name);
-	op_progress(op, s);
-	op_child(op, &spec, next);
-}
-
-static int resolve_image(struct op *op)
-{
-	struct provider *p = op->p;
-
-	image_release(&op->resolved);
-	return image_resolve(&p->settings, op->image, p->cache_dir, p->base_dir, &op->resolved, &op->err);
-}
-
 /* ---- prepare: this host, the network, the image */
 
-static void prepare_built(struct op *op)
+static void warm_up(struct op *op, void (*next)(struct op *op))
 {
-	if (op->rc < 0)
-		err_wrap(&op->err, "cannot build image '%s'", op->image);
-	if (op_stopped(op))
-		return;
-	if (!image_ready(&op->resolved)) {
-		op->rc = err_set(&op->err, EAGAIN, "'%s', the tree of image '%s', has no /usr/sbin/sshd", op->resolved.tree, op->image);
-		op_end(op, NULL, 0);
-		return;
-	}
-	image_remember(op);
-	op_end(op, NULL, 0);
+	op->rc = 0;
+	if (op->p->kind->warm_up)
+		op->p->kind->warm_up(op, next);
+	else
+		next(op);
 }
 
-static void prepare_directory_made(struct op *op)
+static void prepared(struct op *op)
 {
 	if (!op_stopped(op))
-		build_image(op, prepare_built);
+		op_end(op, NULL, 0);
+}
+
+static void prepare_image_there(struct op *op)
+{
+	if (!op_stopped(op))
+		warm_up(op, prepared);
 }
 
 static void prepare_network_up(struct op *op)
@@ -160,16 +83,11 @@ static void prepare_network_up(struct op *op)
 		return;
 	uint32_t room = subnet_room(&op->p->subnet);
 	if (op->wanted > (int64_t)room) {
-		op->rc = err_set(&op->err, EAGAIN, "%lld nodes are wanted and the subnet has addresses for %u: set a wider 'subnet' in [container]",
-		        (long long)op->wanted, room);
+		op->rc = err_set(&op->err, EAGAIN, "%lld nodes are wanted and the subnet has addresses for %u: set a wider 'subnet' in [%s]",
+		        (long long)op->wanted, room, op->p->kind->section);
 		op_end(op, NULL, 0);
-	} else if (image_ready(&op->resolved)) {
-		prepare_built(op);
-	} else if (op->resolved.borrowed) {
-		op->rc = 0;
-		prepare_built(op); /* says what is wrong with it */
 	} else {
-		op_work(op, make_image_directory, prepare_directory_made);
+		image_need(op, prepare_image_there);
 	}
 }
 
@@ -181,19 +99,22 @@ static void prepare_checked(struct op *op)
 
 static void run_preflight(struct op *op)
 {
+	const struct host_kind *kind = op->p->kind;
+	bool tree = !op->resolved.source && !image_ready(&op->resolved), base = kind->base && !kind->base_ready(op->base);
 	struct preflight f = {.state_dir = op->p->state_dir,
 	        .cache_dir = op->p->cache_dir,
 	        .boot = op->job.boot,
 	        .nodes = op->wanted,
 	        .running = op->running,
-	        .build = !op->resolved.source && !image_ready(&op->resolved)};
+	        .build = tree && (base || !kind->base),
+	        .convert = base};
 
-	op->rc = preflight(&f, &op->err);
+	op->rc = kind->preflight(&f, &op->err);
 }
 
 void lifecycle_prepare(struct op *op)
 {
-	op->rc = resolve_image(op);
+	op->rc = image_look_up(op);
 	if (op->rc < 0) {
 		op_fail(op, op->err->code, "%s", err_msg(op->err));
 		return;
@@ -206,16 +127,18 @@ void lifecycle_prepare(struct op *op)
 
 static void start_worker(struct op *op)
 {
+	const struct host_kind *kind = op->p->kind;
+
 	if (!op->node->recorded) {
-		op->rc = node_write(&op->job, &op->err);
+		op->rc = kind->write(&op->job, &op->err);
 		if (op->rc < 0) {
 			err_wrap(&op->err, "cannot make node '%s'", op->job.name);
 			return;
 		}
 		op->recorded = true; /* the record is written, whatever comes now */
 	}
-	if (!node_pid(op->job.dir))
-		op->rc = node_launch(&op->job, &op->note, &op->err);
+	if (!kind->runs(op->job.dir))
+		op->rc = kind->launch(&op->job, &op->note, &op->err);
 }
 
 static void started(struct op *op)
@@ -262,7 +185,7 @@ static bool create_stopped(struct op *op)
 	return op_stopped(op);
 }
 
-static void create_with_tree(struct op *op)
+static void create_warm(struct op *op)
 {
 	struct provider *p = op->p;
 	struct node_job *j = &op->node->job;
@@ -270,58 +193,40 @@ static void create_with_tree(struct op *op)
 	char text[16];
 	uint32_t address;
 
+	if (create_stopped(op))
+		return;
 	op->rc = network_address(p, op->node->node_id, &address, &op->err);
 	if (create_stopped(op))
 		return;
 	address_format(address, text);
 	str_replace(&j->address, text);
-	str_replace(&j->tree, image_tree(p, op->image));
 	address_format(subnet_gateway(&p->subnet), text);
 	apt_config_lines(p->apt_dump ? p->apt_dump : "", text, &apt);
 	str_replace(&j->apt_config, buf_str(&apt));
 	start(op);
 }
 
-static void create_image_built(struct op *op)
+static void create_image_there(struct op *op)
 {
-	if (op->rc < 0)
-		err_wrap(&op->err, "cannot build image '%s'", op->image);
 	if (create_stopped(op))
 		return;
-	image_remember(op);
-	create_with_tree(op);
-}
-
-static void create_directory_made(struct op *op)
-{
-	if (!create_stopped(op))
-		build_image(op, create_image_built);
+	str_replace(&op->node->job.base, image_base(op->p, op->image));
+	warm_up(op, create_warm);
 }
 
 static void create_network_up(struct op *op)
 {
-	const char *tree;
-
 	if (create_stopped(op))
 		return;
 	if (op->node->recorded) {
 		start(op);
-		return;
-	}
-	tree = image_tree(op->p, op->image);
-	if (tree && access(tree, F_OK) == 0) {
-		create_with_tree(op);
-		return;
-	}
-	/* nobody prepared it, or it was removed meanwhile */
-	op->rc = resolve_image(op);
-	if (create_stopped(op))
-		return;
-	if (image_ready(&op->resolved)) {
-		image_remember(op);
-		create_with_tree(op);
+	} else if (image_base(op->p, op->image)) {
+		create_image_there(op);
 	} else {
-		op_work(op, make_image_directory, create_directory_made);
+		/* nobody prepared it, or it was removed meanwhile */
+		op->rc = image_look_up(op);
+		if (!create_stopped(op))
+			image_need(op, create_image_there);
 	}
 }
 
@@ -336,11 +241,10 @@ static struct node *node_new(struct op *op, const struct machine_spec *spec)
 	        .incarnation = spec->incarnation,
 	        .name = xstrdup(spec->name),
 	        .image = xstrdup(op->image),
-	        .boot = p->boot,
-	        .privileged = p->privileged,
 	        .limits = {spec->cpus, spec->memory_bytes}};
 	n->job.ref = xasprintf("%s-%llu", p->prefix, (unsigned long long)spec->node_id);
 	n->job.dir = xasprintf("%s/nodes/%llu", p->state_dir, (unsigned long long)spec->node_id);
+	p->kind->describe(p, &n->job);
 	HASH_ADD(hh, p->nodes, node_id, sizeof n->node_id, n);
 	return n;
 }
@@ -399,7 +303,7 @@ static void removed(struct op *op)
 
 static void remove_worker(struct op *op)
 {
-	node_clean_kernel(&op->job);
+	op->p->kind->clean(&op->job);
 	op->rc = node_remove(&op->job, &op->err);
 }
 
@@ -421,7 +325,7 @@ static void power_ended(struct op *op)
 
 static void clean_worker(struct op *op)
 {
-	node_clean_kernel(&op->job);
+	op->p->kind->clean(&op->job);
 }
 
 static void power_gone(struct op *op)
@@ -431,7 +335,7 @@ static void power_gone(struct op *op)
 
 static void force_worker(struct op *op)
 {
-	node_kill(&op->job, true);
+	op->p->kind->kill(&op->job, true);
 }
 
 static void checked(struct op *op)
@@ -459,12 +363,12 @@ static void ask_worker(struct op *op)
 	int64_t now = monotonic_ms();
 
 	if (!op->polite) {
-		node_kill(&op->job, false);
+		op->p->kind->kill(&op->job, false);
 	} else if (now >= op->ask_ms) {
-		node_ask_off(&op->job);
+		op->p->kind->ask_off(&op->job);
 		op->ask_ms = now + ASK_AGAIN_MS;
 	}
-	op->rc = node_gone(&op->job) ? 0 : 1;
+	op->rc = op->p->kind->gone(&op->job) ? 0 : 1;
 }
 
 static void check_now(struct op *op)
