@@ -43,6 +43,7 @@ static const char probe_script[] =
 /* /sys/class/net would show the namespace that sysfs was mounted in, which need not be ours. */
 #define ALIAS_OF_BRIDGE "ip link show dev $BRIDGE 2>/dev/null | sed -n 's/^ *alias //p'"
 
+/* What leaves by another instance's bridge keeps its address: nodes of two providers in one deployment see each other as they are. */
 static const char up_script[] =
         "set -e\n"
         "say() { echo \"$*\" >&2; exit 3; }\n"
@@ -61,14 +62,14 @@ static const char up_script[] =
         "rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
         "rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
         "if [ $NAT = yes ]; then\n"
-        "	rule nat POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE\n"
+        "	rule nat POSTROUTING -s $NETWORK ! -o rb+ -j MASQUERADE\n"
         "else\n"
-        "	while iptables -w 10 -t nat -D POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE 2>/dev/null; do :; done\n"
+        "	while iptables -w 10 -t nat -D POSTROUTING -s $NETWORK ! -o rb+ -j MASQUERADE 2>/dev/null; do :; done\n"
         "fi\n";
 
 static const char down_script[] = "rule() { t=$1; shift; while iptables -w 10 -t $t -D \"$@\" 2>/dev/null; do :; done; }\n"
                                   "[ \"$(" ALIAS_OF_BRIDGE ")\" = \"$ALIAS\" ] || exit 0\n"
-                                  "rule nat POSTROUTING -s $NETWORK ! -d $NETWORK -j MASQUERADE\n"
+                                  "rule nat POSTROUTING -s $NETWORK ! -o rb+ -j MASQUERADE\n"
                                   "rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
                                   "rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
                                   "exec ip link del dev $BRIDGE\n";
