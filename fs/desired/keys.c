@@ -69,7 +69,7 @@ const struct key_row node_keys[] = {
 };
 
 const struct key_row provider_keys[] = {
-        {"provider", "type", VALUE_STRING, .dflt = "container", .help = "container, ssh, fake", .fixed = true},
+        {"provider", "type", VALUE_STRING, .dflt = "container", .help = "container, vm, ssh, exec, fake", .fixed = true},
         {"provider", "image", VALUE_STRING, .help = "what nodes are made from: built in, or an [image NAME]"},
         {"provider", "max-parallel", VALUE_INT, .min = 1, .max = 100000,
                 .help = "how many machines are worked on, and how many roles run on them, at one time (unset: 64)"},

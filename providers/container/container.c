@@ -43,6 +43,7 @@ static const struct host_kind kind = {
         .section = "container",
         .keys = keys,
         .overlay = true,
+        .off_grace_ms = 15000,
         .settings = use,
         .describe = describe,
         .preflight = container_preflight,

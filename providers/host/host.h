@@ -44,6 +44,7 @@ struct node_job {
 	bool privileged;
 	/* virtual machines only */
 	int64_t disk_bytes;
+	char *disks;    /* sizes of further ones, a list */
 	char *snapshot; /* directory of the booted image to go on from at the first start; NULL: boot */
 	bool kvm;
 	/* where in the network */
@@ -73,17 +74,21 @@ int node_make_dir(const char *root, const char *path, mode_t mode, struct err **
 int node_make_file(const char *root, const char *path, const char *text, mode_t mode, struct err **err);
 /* Locally administered, the same for a node as long as it lives. */
 void node_mac(const struct node_job *j, uint8_t mac[6]);
+/* 32 hex digits and a newline, the same for an incarnation. */
+void node_machine_id(const struct node_job *j, char out[34]);
 
 /* ---- preflight.c: is this host fit? Sentences are added to out, each with its cure. */
 
 struct preflight {
 	const char *state_dir, *cache_dir;
 	enum boot boot;
-	bool build;      /* an image's tree has to be built */
-	bool convert;    /* and a disk made of it */
-	int64_t nodes;   /* how many are to be */
-	int64_t running; /* of these, already */
+	bool build;           /* an image's tree has to be built */
+	bool convert;         /* and a disk made of it */
+	int64_t nodes;        /* how many are to be */
+	int64_t running;      /* of these, already */
+	int64_t memory_bytes; /* of one that does not say; 0: nothing is set aside for it */
 };
+char *preflight_find(const char *program); /* its path, the caller's, or NULL */
 void preflight_add(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void preflight_program(const char *program, const char *package, struct buf *out);
 void preflight_disk(const char *dir, int64_t bytes, struct buf *out);
@@ -95,9 +100,11 @@ void preflight_common(const struct preflight *f, const char *what, struct buf *o
 struct host_kind {
 	const char *section; /* of provider.ini, with the keys 'subnet' and 'nat' */
 	const struct key_row *keys;
-	bool overlay; /* its nodes stand on overlay mounts in the state directory */
+	bool overlay;         /* its nodes stand on overlay mounts in the state directory */
+	int64_t off_grace_ms; /* power off: for the services to stop */
 	/* Reads its own keys; what it keeps of them is in the instance. */
 	int (*settings)(struct provider *p, const struct settings *settings, struct err **err);
+	void (*forget)(struct provider *p); /* frees it; NULL: nothing to free */
 	/* Sets what it keeps of a node beyond the common. */
 	void (*describe)(const struct provider *p, struct node_job *j);
 
@@ -111,11 +118,13 @@ struct host_kind {
 	/* More to be done before a node is made, once its base is there; goes on with next, or has op->rc < 0 then. op->node is NULL in
 	 * prepare. NULL: nothing. */
 	void (*warm_up)(struct op *op, void (*next)(struct op *op));
+	void (*warm_up_end)(struct op *op); /* frees op->warm_up, wherever that stands; called if it is set when the operation ends */
 
 	/* Blocking, on a worker. */
 	int (*preflight)(const struct preflight *f, struct err **err);                    /* -EAGAIN: everything that is missing, in one sentence */
 	int (*write)(struct node_job *j, struct err **err);                               /* the node's directory anew and, last, its record */
 	int (*launch)(const struct node_job *j, struct buf *complaint, struct err **err); /* it must not run */
+	int (*resume)(const struct node_job *j, struct err **err); /* it runs, but its start may have been cut short; NULL: it was not */
 	bool (*runs)(const char *dir);
 	void (*ask_off)(const struct node_job *j);          /* asks it to power off */
 	void (*kill)(const struct node_job *j, bool force); /* ends it; without force so that all else follows tidily */

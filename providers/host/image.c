@@ -82,7 +82,7 @@ static void build_line(void *arg, const char *line, size_t len)
 	}
 }
 
-static void run_build(struct op *op, const struct strlist *argv, const struct strlist *env, const struct buf *input)
+static void run_build(struct op *op, const char *name, const struct strlist *argv, const struct strlist *env, const struct buf *input)
 {
 	struct child_spec spec = {.argv = (const char *const *)argv->items,
 	        .env = (const char *const *)env->items,
@@ -93,6 +93,7 @@ static void run_build(struct op *op, const struct strlist *argv, const struct st
 	_cleanup_free_ char *s = xasprintf("building image %s", op->resolved.name);
 
 	op->built++;
+	op->child_name = name;
 	op_progress(op, s);
 	op_child(op, &spec, step);
 }
@@ -104,7 +105,7 @@ static void build_tree(struct op *op)
 
 	apt_config_lines(op->p->apt_dump ? op->p->apt_dump : "", NULL, &apt);
 	image_command(&op->resolved, buf_str(&apt), &argv, &env, &input);
-	run_build(op, &argv, &env, &input);
+	run_build(op, op->resolved.source ? "tar" : "mmdebstrap", &argv, &env, &input);
 }
 
 static void build_base(struct op *op)
@@ -114,7 +115,7 @@ static void build_base(struct op *op)
 
 	apt_config_lines(op->p->apt_dump ? op->p->apt_dump : "", NULL, &apt);
 	op->p->kind->base_command(&op->resolved, op->base, buf_str(&apt), &argv, &env);
-	run_build(op, &argv, &env, &none);
+	run_build(op, "making its disk", &argv, &env, &none);
 }
 
 static void directory_made(struct op *op)

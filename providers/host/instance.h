@@ -68,6 +68,7 @@ struct op {
 	uv_work_t work;
 	uv_timer_t timer;
 	struct child *child;
+	const char *child_name; /* for the sentence; NULL: sh */
 	struct op *prev_op, *next_op;
 };
 

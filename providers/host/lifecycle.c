@@ -11,7 +11,6 @@
 #define NODE_ID_MAX 9999999 /* "rb1f3a9-9999999" are the 15 bytes of a network device's name */
 #define POLL_MS 20
 #define ASK_AGAIN_MS 1000
-#define OFF_GRACE_MS 15000 /* power off: for the services to stop */
 #define KILL_GRACE_MS 2000 /* destroy: for systemd-nspawn to clean up */
 #define GIVE_UP_MS 20000   /* after force */
 
@@ -106,6 +105,7 @@ static void run_preflight(struct op *op)
 	        .boot = op->job.boot,
 	        .nodes = op->wanted,
 	        .running = op->running,
+	        .memory_bytes = op->job.limits.memory_bytes,
 	        .build = tree && (base || !kind->base),
 	        .convert = base};
 
@@ -119,7 +119,7 @@ void lifecycle_prepare(struct op *op)
 		op_fail(op, op->err->code, "%s", err_msg(op->err));
 		return;
 	}
-	op->job.boot = op->p->boot;
+	op->p->kind->describe(op->p, &op->job);
 	op_work(op, run_preflight, prepare_checked);
 }
 
@@ -139,6 +139,8 @@ static void start_worker(struct op *op)
 	}
 	if (!kind->runs(op->job.dir))
 		op->rc = kind->launch(&op->job, &op->note, &op->err);
+	else if (kind->resume)
+		op->rc = kind->resume(&op->job, &op->err);
 }
 
 static void started(struct op *op)
@@ -340,7 +342,7 @@ static void force_worker(struct op *op)
 
 static void checked(struct op *op)
 {
-	int64_t took = monotonic_ms() - op->began_ms, grace = op->polite ? OFF_GRACE_MS : KILL_GRACE_MS;
+	int64_t took = monotonic_ms() - op->began_ms, grace = op->polite ? op->p->kind->off_grace_ms : KILL_GRACE_MS;
 
 	if (op_stopped(op))
 		return;

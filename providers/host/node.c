@@ -26,7 +26,7 @@ static const char sshd_config[] = "UseDNS no\n"
 void node_job_release(struct node_job *j)
 {
 	char *const strings[] = {j->owner, j->name, j->ref, j->dir, j->image, j->base, j->bridge, j->address, j->gateway, j->access_key,
-	        j->apt_config, j->host_key, j->snapshot};
+	        j->apt_config, j->host_key, j->snapshot, j->disks};
 
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		free(strings[i]);
@@ -37,7 +37,7 @@ void node_job_copy(struct node_job *to, const struct node_job *from)
 {
 	*to = *from;
 	char **const strings[] = {&to->owner, &to->name, &to->ref, &to->dir, &to->image, &to->base, &to->bridge, &to->address, &to->gateway,
-	        &to->access_key, &to->apt_config, &to->host_key, &to->snapshot};
+	        &to->access_key, &to->apt_config, &to->host_key, &to->snapshot, &to->disks};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		*strings[i] = xstrdup(*strings[i]);
 }
@@ -101,7 +101,7 @@ static int make_access(const struct node_job *j, const char *root, struct err **
 	return rc < 0 ? rc : node_make_file(root, "root/.ssh/authorized_keys", buf_str(&key), 0600, err);
 }
 
-static void machine_id(const struct node_job *j, char out[34])
+void node_machine_id(const struct node_job *j, char out[34])
 {
 	_cleanup_free_ char *text = xasprintf("%s %llu %u", j->owner, (unsigned long long)j->node_id, j->incarnation);
 	struct hash h;
@@ -136,7 +136,7 @@ int node_identity(struct node_job *j, const char *root, struct err **err)
 	char id[34];
 	int rc = make_dirs(root, err);
 
-	machine_id(j, id);
+	node_machine_id(j, id);
 	if (rc == 0)
 		rc = node_make_file(root, "etc/hostname", host_name, 0644, err);
 	if (rc == 0)
@@ -174,10 +174,10 @@ static const char *boot_name(enum boot boot)
 int node_record(const struct node_job *j, struct err **err)
 {
 	_cleanup_free_ char *path = path_join(j->dir, "machine");
-	json_t *o = json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I}", "owner", j->owner, "node_id",
+	json_t *o = json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:b}", "owner", j->owner, "node_id",
 	        (json_int_t)j->node_id, "incarnation", (json_int_t)j->incarnation, "ref", j->ref, "name", j->name, "image", j->image, "tree", j->base,
 	        "address", j->address, "host_key", j->host_key, "boot", boot_name(j->boot), "privileged", j->privileged, "cpus", j->limits.cpus,
-	        "memory", (json_int_t)j->limits.memory_bytes, "disk", (json_int_t)j->disk_bytes);
+	        "memory", (json_int_t)j->limits.memory_bytes, "disk", (json_int_t)j->disk_bytes, "kvm", j->kvm);
 	char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
 	int rc = text ? file_write_atomic(AT_FDCWD, path, text, strlen(text), 0600, err) : err_set(err, EINVAL, "cannot write '%s': not UTF-8", path);
 
@@ -199,16 +199,16 @@ int node_read(const char *dir, const char *owner, struct node_job *ret, struct e
 	_cleanup_buf_ struct buf text = {0};
 	json_int_t id = 0, incarnation = 0, memory = 0, disk = 0;
 	const char *whose, *ref, *name, *image, *base, *address, *host_key, *boot;
-	int privileged = 0, rc = file_read(AT_FDCWD, path, RECORD_MAX, &text, err);
+	int privileged = 0, kvm = 0, rc = file_read(AT_FDCWD, path, RECORD_MAX, &text, err);
 	double cpus = 0;
 	json_t *o;
 
 	if (rc < 0)
 		return rc;
 	o = json_loads(buf_str(&text), 0, NULL);
-	if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:F, s:I, s?I}", "owner", &whose, "node_id", &id, "incarnation",
-	            &incarnation, "ref", &ref, "name", &name, "image", &image, "tree", &base, "address", &address, "host_key", &host_key, "boot",
-	            &boot, "privileged", &privileged, "cpus", &cpus, "memory", &memory, "disk", &disk) < 0) {
+	if (json_unpack(o, "{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:F, s:I, s?I, s?b}", "owner", &whose, "node_id", &id,
+	            "incarnation", &incarnation, "ref", &ref, "name", &name, "image", &image, "tree", &base, "address", &address, "host_key",
+	            &host_key, "boot", &boot, "privileged", &privileged, "cpus", &cpus, "memory", &memory, "disk", &disk, "kvm", &kvm) < 0) {
 		rc = err_set(err, EINVAL, "'%s' is not a machine's record", path);
 	} else if (strcmp(whose, owner)) {
 		rc = err_set(err, EPERM, "'%s' belongs to another state directory (%s)", path, whose);
@@ -226,7 +226,8 @@ int node_read(const char *dir, const char *owner, struct node_job *ret, struct e
 		        .boot = strcmp(boot, "sshd") ? BOOT_SYSTEMD : BOOT_SSHD,
 		        .privileged = privileged,
 		        .limits = {cpus, memory},
-		        .disk_bytes = disk};
+		        .disk_bytes = disk,
+		        .kvm = kvm};
 	}
 	json_decref(o);
 	return rc;

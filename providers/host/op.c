@@ -36,6 +36,8 @@ static void provider_free(struct provider *p)
 		free(lease);
 	}
 	images_forget(p);
+	if (p->kind->forget)
+		p->kind->forget(p);
 	settings_release(&p->settings);
 	free(p->owner);
 	free(p->name);
@@ -76,6 +78,8 @@ void op_end(struct op *op, const struct machine *machines, size_t n)
 {
 	struct provider_call *call = op->call;
 
+	if (op->warm_up)
+		op->p->kind->warm_up_end(op);
 	if (op->node && op->node->op == op)
 		op->node->op = NULL;
 	op->call = NULL;
@@ -160,7 +164,7 @@ static void child_ended(void *arg, const struct child_result *res)
 		if (res->status == SCRIPT_SAID)
 			buf_adds(&b, sentence);
 		else
-			child_explain(&b, op->image ? "mmdebstrap" : "sh", &told);
+			child_explain(&b, op->child_name ? op->child_name : "sh", &told);
 		op->rc = err_set(&op->err, EAGAIN, "%.*s", (int)strcspn(buf_str(&b), "\n"), buf_str(&b));
 	}
 	buf_reset(&op->out);

@@ -25,7 +25,7 @@ void preflight_add(struct buf *out, const char *fmt, ...)
 	va_end(ap);
 }
 
-static bool in_path(const char *program)
+char *preflight_find(const char *program)
 {
 	const char *path = getenv("PATH");
 	_cleanup_free_ char *copy = xasprintf("%s:/usr/sbin:/sbin:/usr/bin:/bin", path ? path : "");
@@ -34,14 +34,16 @@ static bool in_path(const char *program)
 	for (char *dir = strtok_r(copy, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
 		_cleanup_free_ char *full = path_join(dir, program);
 		if (access(full, X_OK) == 0)
-			return true;
+			return xstrdup(full);
 	}
-	return false;
+	return NULL;
 }
 
 void preflight_program(const char *program, const char *package, struct buf *out)
 {
-	if (!in_path(program))
+	_cleanup_free_ char *path = preflight_find(program);
+
+	if (!path)
 		preflight_add(out, "the program '%s' is missing: run 'apt-get install %s'", program, package);
 }
 

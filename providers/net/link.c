@@ -4,7 +4,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_link.h>
+#include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -97,6 +99,37 @@ int link_veth(int nl, const char *host_end, uint32_t bridge, const uint8_t mac[6
 	end(&r, other);
 	end(&r, data);
 	end(&r, info);
+	return send_and_wait(nl, &r);
+}
+
+static int make_tap(const char *name)
+{
+	struct ifreq req = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	memcpy(req.ifr_name, name, strlen(name) + 1);
+	if (ioctl(fd, TUNSETIFF, &req) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+int link_tap(int nl, const char *name, uint32_t bridge, int mtu)
+{
+	struct request r;
+	uint32_t size = (uint32_t)mtu;
+	int rc = make_tap(name);
+
+	if (rc < 0)
+		return rc;
+	request_init(&r, RTM_NEWLINK, 0);
+	r.info.ifi_flags = r.info.ifi_change = IFF_UP;
+	add(&r, IFLA_IFNAME, name, strlen(name) + 1);
+	add(&r, IFLA_MASTER, &bridge, sizeof bridge);
+	if (mtu)
+		add(&r, IFLA_MTU, &size, sizeof size);
 	return send_and_wait(nl, &r);
 }
 

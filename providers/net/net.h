@@ -47,6 +47,8 @@ bool resolv_for_nodes(const char *text, struct buf *out);
 int link_socket(void); /* a netlink socket, for the namespace it was made in */
 /* A veth: host_end in the socket's namespace, up and in the bridge (its index); the other end is eth0 in the namespace of process peer. */
 int link_veth(int nl, const char *host_end, uint32_t bridge, const uint8_t mac[6], int mtu, pid_t peer);
+/* A tap device, up and in the bridge, that stays when whoever uses it ends. */
+int link_tap(int nl, const char *name, uint32_t bridge, int mtu);
 int link_delete(int nl, const char *name); /* 0 if there is none */
 /* In the caller's namespace: up with this address, and a default route if gateway is not 0. prefix 0: only up. */
 int link_configure(const char *name, uint32_t address, int prefix, uint32_t gateway);

@@ -121,7 +121,7 @@ cleanup() {
 	if [ "$rc" != 0 ] && [ "$rc" != 77 ] && [ -n "${T:-}" ]; then
 		diagnose >&2
 	fi
-	if [ -n "$(find "$STATE" -path '*/nodes/*' -name upper -maxdepth 6 2>/dev/null | head -n 1)" ]; then
+	if [ -n "$(find "$STATE" -path '*/nodes/*' -name machine -maxdepth 6 2>/dev/null | head -n 1)" ]; then
 		if ! daemon_lives; then
 			fusermount3 -uz "$MNT" 2>/dev/null
 			(start) >/dev/null 2>&1
@@ -149,8 +149,13 @@ cleanup() {
 			# boot, pid, start time
 			[ "$(cut -d " " -f 22 "/proc/$(cut -d " " -f 2 "$d")/stat" 2>/dev/null)" != "$(cut -d " " -f 3 "$d")" ] || kill -KILL "$(cut -d " " -f 2 "$d")"
 		done
+		# qemu is told by the file that it was told to lock: no other process has that in its arguments.
+		for d in $(find "$STATE" -path '*/nodes/*/qemu.pid' 2>/dev/null); do
+			! tr '\0' '\n' <"/proc/$(cat "$d")/cmdline" 2>/dev/null | grep -qxF "$d" || kill -KILL "$(cat "$d")"
+		done
 		find "$STATE" -path '*/nodes/*/machine' -exec grep -oh '"ref": *"[^"]*"' {} + 2>/dev/null | cut -d '"' -f 4 | while read -r d; do
 			ip netns del "$d"
+			ip link del "$d"
 			ip link del "${d%-*}"
 		done 2>/dev/null
 		awk -v t="$T/" 'index($2, t) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r d; do umount -l "$d"; done

@@ -1,0 +1,103 @@
+#!/bin/bash
+# limit: 900
+# A virtual machine and a container in one deployment: made, configured, met by each other, taken up again after kill -9 of the daemon, destroyed
+# without a trace. The image's disk and its booted snapshot stay in the cache: without them, and by emulation, this takes minutes.
+. "$(dirname "$0")/lib.sh"
+needs root fuse mmdebstrap ip iptables qemu-system-x86_64 qemu-img mke2fs jq
+[ -c /dev/net/tun ] || skip "needs /dev/net/tun"
+setup
+document providers/box/provider.ini <<-'EOF'
+	[provider]
+	type = container
+	[container]
+	boot = sshd
+EOF
+document providers/machine/provider.ini <<-'EOF'
+	[provider]
+	type = vm
+	[vm]
+	disks = 100M
+EOF
+document roles/meet/role.ini <<-'EOF'
+	[role]
+	runner = script
+	wants = nodes
+	timeout = 5m
+	retries = 8
+	backoff = 1s
+	[output kernel]
+	help = the kernel that runs there
+	[output met]
+	help = how many nodes of the deployment answer
+EOF
+document roles/meet/apply <<-'EOF'
+	#!/usr/bin/python3
+	import json, os, socket
+	nodes = json.load(open(os.environ["REBAR_INPUTS"]))["nodes"]
+	met = 0
+	for node in nodes:
+	    with socket.create_connection((node["address"], 22), timeout=60) as s:
+	        met += s.recv(4) == b"SSH-"
+	out = os.environ["REBAR_OUTPUTS"]
+	open(out + "/met", "w").write(str(met))
+	open(out + "/kernel", "w").write(os.uname().release)
+	print("hostname", socket.gethostname(), "machine-id", open("/etc/machine-id").read())
+EOF
+chmod +x "$REPO/roles/meet/apply"
+document deployments/mixed/deployment.ini <<-'EOF'
+	[deployment]
+	roles = meet
+	provider = machine
+	[nodes vm]
+	count = 1
+	memory = 384M
+	[nodes box]
+	provider = box
+	count = 1
+EOF
+vm=$MNT/nodes/mixed-vm-1
+
+# qemus: the processes of this test's machines
+qemus() {
+	local f
+	for f in "$STATE"/providers/machine/nodes/*/qemu.pid; do
+		[ ! -e "$f" ] || ! tr '\0' '\n' <"/proc/$(cat "$f")/cmdline" 2>/dev/null | grep -qxF "$f" || cat "$f"
+	done
+}
+
+recorded() {
+	cat "$STATE"/providers/machine/nodes/*/machine
+}
+
+start
+eventually 600 "the virtual machine's record" recorded
+say "made after $SECONDS s"
+kill_hard
+start
+settle mixed 300
+say "up after $SECONDS s"
+expect "states" "$(cat "$MNT"/nodes/mixed-*/state)" "$(printf 'ready\nready')"
+expect "how many met each other" "$(sort -u "$vm/roles/meet/outputs/met" "$MNT/nodes/mixed-box-1/roles/meet/outputs/met")" 2
+expect "processes" "$(qemus | wc -l)" 1
+expect_match "the kernel of the virtual machine" "$(cat "$vm/roles/meet/outputs/kernel")" 'cloud'
+expect_match "its name, as it knows it itself" "$(cat "$vm/roles/meet/log")" 'hostname mixed-vm-1 machine-id [0-9a-f]{32}'
+expect "whether its further disk is there" "$(jq '[.disks[].size] | index(104857600) != null' "$vm/facts.json")" true
+expect "the image of both" "$(sort -u "$vm/image" "$MNT/nodes/mixed-box-1/image")" debian-12
+
+# Taken up again: the same process, nothing runs a second time.
+before=$(qemus)
+ran=$(runs "$vm/roles/meet")
+kill_hard
+start
+settle mixed 60
+expect "its process after a restart" "$(qemus)" "$before"
+expect "runs after a restart" "$(runs "$vm/roles/meet")" "$ran"
+
+ref=$(recorded | sed -n 's/.*"ref": *"\([^"]*\)".*/\1/p')
+ip link show dev "${ref:?}" >/dev/null || fail "there is no device '$ref'"
+destroy mixed 60
+gone "$before" 5 || fail "qemu still runs"
+expect "directories that are left" "$(ls "$STATE/providers/machine/nodes")" ""
+! ip link show dev "$ref" 2>/dev/null || fail "the device '$ref' is left"
+! ip link show dev "${ref%-*}" 2>/dev/null || fail "the bridge is left"
+stop
