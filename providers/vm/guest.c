@@ -33,11 +33,13 @@ const char guest_network[] = "#!/bin/sh\n"
                              "# Brings eth0 up as /etc/rebarfs/network says: MAC ADDRESS GATEWAY MTU (0: as it is)\n"
                              "set -eu\n"
                              "read -r mac address gateway mtu </etc/rebarfs/network\n"
-                             "ip link set dev eth0 address \"$mac\"\n"
-                             "[ \"$mtu\" = 0 ] || ip link set dev eth0 mtu \"$mtu\"\n"
-                             "ip addr replace \"$address\" brd + dev eth0\n"
-                             "ip link set dev eth0 up\n"
-                             "ip route replace default via \"$gateway\"\n";
+                             "[ \"$mtu\" = 0 ] && mtu= || mtu=\"mtu $mtu\"\n"
+                             "exec ip -batch - <<END\n"
+                             "link set dev eth0 address $mac $mtu\n"
+                             "addr replace $address brd + dev eth0\n"
+                             "link set dev eth0 up\n"
+                             "route replace default via $gateway\n"
+                             "END\n";
 
 /* After basic.target: what is in a snapshot need not be done again. Before network.target: no service comes up under a wrong name. */
 const char guest_seed_unit[] = "[Unit]\n"
