@@ -167,7 +167,7 @@ taken=$(ip -4 route show scope link | awk '$1 ~ /\/(1[6-9]|2[0-9])$/ { print $1;
 if [ -n "$taken" ]; then
 	provider taken "subnet = $taken"
 	settle_badly taken 60 # it is tried again, for routes come and go
-	expect_match "why" "$(why taken-n-1)" "^error: the subnet $taken overlaps .*set 'subnet' in \[container\]"
+	expect_match "why" "$(why taken-n-1)" "^error: the subnet $taken overlaps .*set 'subnet' to another, or to 'auto'"
 	rm -r "$REPO/deployments/taken" "$REPO/providers/taken"
 fi
 provider nowhere '' other

@@ -114,6 +114,7 @@ for kind in clone worktree separate; do
 	cp "$NEW" "$FILE"
 	quietly git -C "$D" commit -am "in a $kind"
 	text=$(digits "$NEW")
+	expect_models "a commit in a $kind" "$text"
 	quietly git -C "$D" checkout HEAD~1
 	expect_models "going back in a $kind" "$text $(digits "$REPO/$DOCUMENT")"
 	expect_match "the event with a $kind" "$(tail -n 20 "$MNT/deployments/d/events")" "; commit $(git -C "$REPO" rev-parse HEAD | cut -c 1-8)"
