@@ -37,6 +37,7 @@ enum entry_flags {
 	ENTRY_SETTLE = 8, /* who opens it sees his own change */
 	ENTRY_REPO = 16,  /* the repo itself */
 	ENTRY_KEPT = 32,  /* a JSON document of a run's directory in the state directory, by this name */
+	ENTRY_TOLD = 64,  /* a word of the model alone: the kernel may keep what it was told of it, and is told when that changes */
 };
 
 struct entry {

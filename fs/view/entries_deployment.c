@@ -184,6 +184,7 @@ static const struct entry fidelity_file = {
 const struct entry deployment_entries[] = {
         {.name = "state",
                 .mode = S_IFREG | 0444,
+                .flags = ENTRY_TOLD,
                 .render = render_state,
                 .help = "invalid, orphaned, elsewhere, paused, error, working, proposed or active"},
         {.name = "why", .mode = S_IFREG | 0444, .render = render_why, .help = "the state as a sentence that names the first cause"},

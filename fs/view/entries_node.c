@@ -77,6 +77,7 @@ static bool find_role(const struct object *o, const struct place *dir, const cha
 const struct entry node_entries[] = {
         {.name = "state",
                 .mode = S_IFREG | 0444,
+                .flags = ENTRY_TOLD,
                 .render = render_state,
                 .help = "held, error, releasing, unreachable, off, planned, creating, booting or ready"},
         {.name = "why", .mode = S_IFREG | 0444, .render = render_why, .help = "the state as a sentence that names the first cause"},

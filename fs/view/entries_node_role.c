@@ -161,7 +161,11 @@ static bool find_run(const struct object *o, const struct place *dir, const char
 }
 
 const struct entry node_role_entries[] = {
-        {.name = "state", .mode = S_IFREG | 0444, .render = render_state, .help = "running, held, error, blocked, proposed, todo or active"},
+        {.name = "state",
+                .mode = S_IFREG | 0444,
+                .flags = ENTRY_TOLD,
+                .render = render_state,
+                .help = "running, held, error, blocked, proposed, todo or active"},
         {.name = "why", .mode = S_IFREG | 0444, .render = render_why, .help = "the state as a sentence that names the first cause"},
         {.name = "error", .mode = S_IFREG | 0444, .render = render_error, .help = "how the last run failed; empty when it did not"},
         {.name = "digest",

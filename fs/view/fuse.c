@@ -307,6 +307,7 @@ static void on_change(void *arg)
 {
 	struct view *v = arg;
 	v->changed_at = now_ms();
+	live_changed(v);
 	settles_changed(v);
 	streams_changed(v);
 	stores_changed(v);
@@ -318,6 +319,7 @@ static void free_parts(struct view *v)
 	streams_free(v->streams);
 	costly_free(v->costly);
 	open_files_free(v->open_files);
+	told_free(v->told);
 	refusals_free(v->refusals);
 	stores_free(v->stores);
 	names_free(v->names);
@@ -336,6 +338,7 @@ int view_open(const struct view_options *opt, struct view **ret, struct err **er
 	v->changed_at = now_ms();
 	v->names = names_new();
 	v->open_files = open_files_new();
+	v->told = told_new();
 	v->costly = costly_new();
 	v->streams = streams_new(v);
 	v->refusals = refusals_new();

@@ -18,6 +18,7 @@ struct view {
 	struct owner repo_owner;       /* who owns what no document stands behind */
 	struct repo *desired;          /* repo.c */
 	struct open_files *open_files; /* live.c */
+	struct told *told;             /* told.c */
 	struct costly *costly;         /* costly.c */
 	struct streams *streams;       /* stream.c */
 	struct refusals *refusals;     /* refuse.c */
@@ -98,9 +99,23 @@ void live_release(struct view *v, fuse_req_t req, struct fuse_file_info *fi);
 void live_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void live_readdir(struct view *v, fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
 void live_releasedir(fuse_req_t req, struct fuse_file_info *fi);
+void live_changed(struct view *v); /* on the engine's thread, before it answers anybody */
 /* What stat() shows of a place, but for a file's size; model lock held. */
 void live_stat(struct view *v, const struct object *o, const struct place *p, struct stat *st);
 bool view_find(struct view *v, const struct place *p, struct object *ret); /* object_find with all that the view knows; model lock held */
+
+/* ---- what the kernel may keep of short files (told.c) ---- */
+
+enum { TOLD_MAX = 256, TOLD_TEXT_MAX = 24 };
+#define TOLD_MS 2000 /* longer than LINGER_S by what a reply may take to arrive */
+struct told *told_new(void);
+void told_free(struct told *t);
+/* Model lock held. false: no room, or too long: the kernel must not keep it. *at: the time to tell; becomes the one told before, if nothing changed.
+ */
+bool told_keep(struct told *t, fuse_ino_t ino, const struct stat *st, const struct buf *text, int64_t *at);
+/* true: the kernel keeps something else, which is forgotten here and has to be there. st NULL: the file is gone. */
+bool told_differs(struct told *t, fuse_ino_t ino, const struct stat *st, const struct buf *text);
+size_t told_list(struct told *t, fuse_ino_t ret[TOLD_MAX]);
 
 /* ---- blocking reads (stream.c): everything but stream_open happens on the engine's thread ---- */
 

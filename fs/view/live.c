@@ -213,10 +213,10 @@ static void log_stat(struct view *v, int64_t run, struct stat *st)
 	st->st_mtim = st->st_ctim = st->st_atim = file.st_mtim;
 }
 
-static void reply_attr(fuse_req_t req, struct stat *st)
+static void reply_attr(fuse_req_t req, struct stat *st, double timeout)
 {
 	st->st_blocks = (st->st_size + 511) / 512;
-	fuse_reply_attr(req, st, attr_timeout(st));
+	fuse_reply_attr(req, st, timeout);
 }
 
 struct getattr_call {
@@ -230,7 +230,7 @@ static void getattr_rendered(struct view *v, void *arg, struct text *text)
 	if (text) {
 		c->st.st_size = (off_t)text->len;
 		set_time(&c->st, text->at);
-		reply_attr(c->req, &c->st);
+		reply_attr(c->req, &c->st, 0);
 	} else {
 		fuse_reply_err(c->req, ESTALE);
 	}
@@ -270,11 +270,14 @@ struct visit {
 	const struct entry *entry; /* NULL: no file */
 	struct stat st;
 	int64_t log_run, deployment_id;
+	bool kept;  /* the kernel may keep these attributes */
+	int64_t at; /* and the time to tell with them */
 };
 
-static void visit(struct view *v, const struct place *p, struct buf *out, struct visit *ret)
+/* keep: the attributes are for the kernel. */
+static void visit(struct view *v, const struct place *p, struct buf *out, bool keep, struct visit *ret)
 {
-	*ret = (struct visit){0};
+	*ret = (struct visit){.at = v->changed_at};
 	struct object o;
 	model_rdlock(v->model);
 	ret->there = view_find(v, p, &o);
@@ -289,6 +292,8 @@ static void visit(struct view *v, const struct place *p, struct buf *out, struct
 			place_link(&o, out);
 		else if (out && ret->entry && !(ret->entry->flags & (ENTRY_STREAM | ENTRY_LOG | ENTRY_KEPT | ENTRY_COSTLY)))
 			render(v, ret->entry, p, &o, out);
+		if (keep && out && ret->entry && (ret->entry->flags & ENTRY_TOLD))
+			ret->kept = told_keep(v->told, place_ino(p), &ret->st, out, &ret->at);
 	}
 	model_unlock(v->model);
 	if (out && ret->entry && (ret->entry->flags & ENTRY_KEPT))
@@ -302,7 +307,10 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 	bool is_open = open_file_of(v, ino, &open_now);
 	_cleanup_buf_ struct buf out = {0};
 	struct visit at;
-	visit(v, &p, is_open ? NULL : &out, &at);
+	visit(v, &p, is_open ? NULL : &out, true, &at);
+	/* Opened meanwhile: from now on it is the size of the snapshot that counts, which may be older. */
+	if (at.kept && open_file_of(v, ino, &open_now))
+		is_open = true;
 	if (!at.there) {
 		fuse_reply_err(req, ESTALE);
 		return;
@@ -318,11 +326,13 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 		getattr_costly(v, req, ino, &at.st);
 		return;
 	} else {
-		if (is_open) /* for writing only: nothing was rendered for who has it open */
-			visit(v, &p, &out, &at);
+		if (is_open && !out.len) /* for writing only: nothing was rendered for who has it open */
+			visit(v, &p, &out, false, &at);
 		at.st.st_size = (off_t)out.len;
+		if (at.kept)
+			set_time(&at.st, at.at);
 	}
-	reply_attr(req, &at.st);
+	reply_attr(req, &at.st, at.kept && !is_open ? LINGER_S : attr_timeout(&at.st));
 }
 
 /* Sizes and times are set by shells and editors around a store (O_TRUNC, truncate, touch): accepted, and without effect. */
@@ -339,7 +349,7 @@ void live_readlink(struct view *v, fuse_req_t req, fuse_ino_t ino)
 	struct place p = ino_place(ino);
 	_cleanup_buf_ struct buf out = {0};
 	struct visit at;
-	visit(v, &p, &out, &at);
+	visit(v, &p, &out, false, &at);
 	if (!at.there || !out.len)
 		fuse_reply_err(req, ESTALE);
 	else
@@ -374,7 +384,8 @@ static struct live_file *live_file_new(fuse_ino_t ino)
 	return f;
 }
 
-static void open_done(struct view *v, fuse_req_t req, struct fuse_file_info *fi, struct live_file *f)
+/* told: attributes of a file that the kernel may keep some of, else NULL. */
+static void open_done(struct view *v, fuse_req_t req, struct fuse_file_info *fi, struct live_file *f, const struct stat *told)
 {
 	fi->fh = (uintptr_t)f;
 	fi->direct_io = 1;
@@ -382,6 +393,12 @@ static void open_done(struct view *v, fuse_req_t req, struct fuse_file_info *fi,
 	fi->nonseekable = f->stream != NULL;
 	f->append = fi->flags & O_APPEND;
 	opened(v, f);
+	if (told) {
+		/* After opened(), so that whoever asks from here on is told of this snapshot. */
+		const struct buf text = {.data = f->text->data, .len = f->text->len};
+		if (told_differs(v->told, f->ino, told, &text))
+			fuse_lowlevel_notify_inval_inode(v->session, f->ino, -1, 0);
+	}
 	if (fuse_reply_open(req, fi) == 0)
 		return;
 	/* The caller was interrupted: there will be no release */
@@ -395,7 +412,7 @@ static void open_rendered(struct view *v, void *arg, struct text *text)
 	if (text) {
 		struct live_file *f = live_file_new(c->ino);
 		f->text = text;
-		open_done(v, c->req, &c->fi, f);
+		open_done(v, c->req, &c->fi, f, NULL);
 	} else {
 		fuse_reply_err(c->req, ESTALE);
 	}
@@ -410,7 +427,7 @@ static void open_log(struct view *v, struct live_file *f)
 	if (!f->log_run) {
 		struct place p = ino_place(f->ino);
 		struct visit at;
-		visit(v, &p, NULL, &at);
+		visit(v, &p, NULL, false, &at);
 		f->log_run = at.log_run;
 	}
 	char path[PATH_MAX];
@@ -427,7 +444,7 @@ static void open_now(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse
 	bool reads = (fi->flags & O_ACCMODE) != O_WRONLY;
 	_cleanup_buf_ struct buf out = {0};
 	struct visit at;
-	visit(v, &p, reads ? &out : NULL, &at);
+	visit(v, &p, reads ? &out : NULL, false, &at);
 	if (!at.there || !at.entry) {
 		fuse_reply_err(req, ESTALE);
 		return;
@@ -448,7 +465,7 @@ static void open_now(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse
 	} else if (reads) {
 		f->text = text_new(&out, v->changed_at);
 	}
-	open_done(v, req, fi, f);
+	open_done(v, req, fi, f, f->text && (at.entry->flags & ENTRY_TOLD) ? &at.st : NULL);
 }
 
 static void open_settled(void *arg)
@@ -477,6 +494,20 @@ void live_open(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_
 	struct open_call *c = xcalloc(1, sizeof *c);
 	*c = (struct open_call){.v = v, .req = req, .ino = ino, .fi = *fi};
 	settle_then(v, open_settled, c);
+}
+
+void live_changed(struct view *v)
+{
+	fuse_ino_t inos[TOLD_MAX];
+	size_t n = told_list(v->told, inos);
+	for (size_t i = 0; i < n; i++) {
+		struct place p = ino_place(inos[i]);
+		_cleanup_buf_ struct buf text = {0};
+		struct visit at;
+		visit(v, &p, &text, false, &at);
+		if (told_differs(v->told, inos[i], at.there ? &at.st : NULL, &text))
+			fuse_lowlevel_notify_inval_inode(v->session, inos[i], -1, 0);
+	}
 }
 
 /* ---- read ---- */

@@ -7,6 +7,16 @@ fake_repo 2 'role-delay = 1h'
 start
 eventually 10 "a role that runs" grep -q running "$MNT/nodes/d-n-1/roles/base/state"
 
+# What the kernel keeps of a state is never older than what somebody may know.
+state=$MNT/nodes/d-n-1/state
+for n in {1..25}; do
+	expect "size of the state of a node that is ready, time $n" "$(stat -c %s "$state")" 6
+	echo hold >"$MNT/nodes/d-n-1/ctl"
+	expect "size of the state of a node that is held, time $n" "$(stat -c %s "$state")" 5
+	expect "state of a node that is held, time $n" "$(cat "$state")" held
+	echo unhold >"$MNT/nodes/d-n-1/ctl"
+done
+
 readers=()
 more_readers() {
 	local n
