@@ -1,5 +1,5 @@
-/* What node_collect prints: a head of lines "WORD VALUE...", an empty line, then the bytes that the head announced: the failed command, the log, the
- * outputs. */
+/* What node_collect prints: a head of lines "WORD VALUE...", an empty line, then the bytes that the head announced: the failed command, the
+ * report, the log, the outputs. */
 #include "fs/base/mem.h"
 #include "runners/node.h"
 #include <string.h>
@@ -17,6 +17,7 @@ void collect_reset(struct collect *c)
 	free(c->refusal);
 	buf_release(&c->head);
 	buf_release(&c->failed);
+	buf_release(&c->report);
 	*c = (struct collect){.on_log = c->on_log, .arg = c->arg, .exit_status = -1};
 }
 
@@ -68,6 +69,8 @@ static void head_line(struct collect *c, char *line)
 		c->age_ms = strtoll(value, NULL, 10) * 10;
 	else if (IS("failed"))
 		c->failed_len = strtoul(value, NULL, 10);
+	else if (IS("report"))
+		c->report_len = strtoul(value, NULL, 10);
 	else if (IS("log"))
 		c->log_len = strtoull(value, NULL, 10);
 	else if (IS("output"))
@@ -125,6 +128,9 @@ void collect_add(struct collect *c, const char *data, size_t len)
 		return;
 	take(&c->failed, c->failed_len, &data, &len);
 	if (c->failed.len < c->failed_len)
+		return;
+	take(&c->report, c->report_len, &data, &len);
+	if (c->report.len < c->report_len)
 		return;
 	if (c->log_len && len) {
 		size_t n = c->log_len < len ? c->log_len : len;

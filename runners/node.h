@@ -5,8 +5,10 @@
  *   once/ROLE              of a role that runs once only: OWNER NUMBER of the run that began last, written before it did
  *   secrets/OWNER/ROLE/KEY secret outputs of the last run that succeeded
  *   runs/OWNER/NUMBER/     one run: run (the supervisor), pid, begin, inputs.json, log, outputs/, status, alive (a pipe that the supervisor holds
- * open while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in)
- *   With secrets: private (names a directory in memory, which holds env, inputs.json and the log; nothing of it stays when the run is over)
+ * open while it lives: who reads it learns of its end at once and without polling), work/ (the copy of the content it runs in),
+ *   report.json (what the tool says of its resources), tool/ (files of ours for the tool)
+ *   With secrets: private (names a directory in memory, which holds env, inputs.json, report.json, tool/ and the log; nothing of it stays when the
+ * run is over)
  */
 #ifndef REBARFS_RUNNERS_NODE_H
 #define REBARFS_RUNNERS_NODE_H
@@ -66,8 +68,9 @@ struct collect {
 	char reason[16]; /* "cancelled", "timeout"; "": ended by itself */
 	int exit_status; /* -1: none */
 	int64_t took_ms, age_ms;
-	size_t failed_len, log_len;
+	size_t failed_len, report_len, log_len;
 	struct buf failed; /* the command at which a bash script stopped */
+	struct buf report; /* what the tool wrote of its resources, as it is */
 	bool is_private;   /* node_clean is to be called when all is read */
 	char *complaint;   /* what is wrong with the outputs; NULL */
 	struct collect_output {

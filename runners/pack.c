@@ -1,8 +1,8 @@
-/* Contents as archives under STATE/ship: one `tar` a content, however many nodes it goes to. */
+/* Contents as archives under STATE/ship/RUNNER: one `tar` a content, however many nodes it goes to. */
+#include "runners/pack.h"
 #include "fs/base/child.h"
 #include "fs/base/io.h"
 #include "fs/base/mem.h"
-#include "runners/script.h"
 #include <errno.h>
 #include <string.h>
 #include <uthash.h>
@@ -156,9 +156,9 @@ void packer_cancel(struct pack_wait *w)
 	free(w);
 }
 
-struct packer *packer_open(const struct runner_host *host, struct err **err)
+struct packer *packer_open(const struct runner_host *host, const char *name, struct err **err)
 {
-	_cleanup_free_ char *dir = path_join(host->state_dir, "ship");
+	_cleanup_free_ char *dir = xasprintf("%s/ship/%s", host->state_dir, name);
 	if (tree_remove(dir, err) || dir_make_all(dir, 0700, err))
 		return NULL;
 	struct packer *p = xcalloc(1, sizeof *p);

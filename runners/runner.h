@@ -50,6 +50,7 @@ struct run_done {
 	int exit_status; /* -1 where there is none */
 	const char *why; /* a sentence unless RUN_OK: "exit 1 at 'apt-get install etcd-server'"; of what drifted, what first (may be NULL) */
 	json_t *outputs; /* object KEY -> string; borrowed; NULL: none */
+	json_t *report;  /* what became of each resource, as README tells of report.json; borrowed; NULL: not known */
 	int64_t took_ms; /* the content's own time */
 	bool marked;     /* a once role that did not run: the node bears the mark of a run that is not among item->once */
 	bool drifted;    /* of a check that succeeded: a run would change something, and the log tells what */

@@ -1,7 +1,8 @@
-/* The shell script that runs a role's 'apply' on the node: what it puts into the environment, and how the end is recorded. */
+/* The shell script that runs a role's content on the node: what it puts into the environment, and how the end is recorded. */
 #include "fs/base/mem.h"
 #include "fs/base/secret.h"
 #include "runners/node.h"
+#include "runners/onnode.h"
 #include "runners/script.h"
 #include <fcntl.h>
 #include <inttypes.h>
@@ -103,12 +104,74 @@ void script_env(struct buf *out, const struct run_item *item)
 	buf_release(&notes);
 }
 
-void script_inputs(struct buf *out, const struct run_item *item)
+void supervisor_inputs(struct buf *out, const struct run_item *item)
 {
 	char *inputs = json_dumps(item->inputs, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	buf_adds(out, inputs ? inputs : "{}");
 	buf_addc(out, '\n');
 	wipe_free(inputs);
+}
+
+/* Starts the tool in an environment of its own: nothing of the login shell's. */
+#define CLEAN_ENV                                                                                                                                    \
+	"h=$(getent passwd 0 2>/dev/null | cut -d: -f6)\n"                                                                                           \
+	"exec env -i HOME=\"${h:-/root}\" PATH=\"$PATH\" LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive USER=root SHELL=/bin/sh \\\n"                 \
+	"\tREBAR_INPUTS=\"$S/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\" REBAR_REPORT=\"$S/report.json\""
+
+static void add_names(struct buf *env, const struct run_item *item)
+{
+	add_assignment(env, ARGUMENT, "REBAR_ROLE", item->role);
+	add_assignment(env, ARGUMENT, "REBAR_NODE", item->target->name);
+	_cleanup_free_ char *number = xasprintf("%" PRId64, item->number);
+	add_assignment(env, ARGUMENT, "REBAR_RUN", number);
+}
+
+void supervisor_begin(struct buf *out, const struct run_item *item)
+{
+	buf_adds(out, node_supervisor_tools);
+	buf_addf(out, "C=$R/content/%s\n", item->content_hash);
+	buf_adds(out, "cd \"$D\" || exit 1\n"
+	              "echo \"$$ $(started_at $$)\" > pid.new && mv pid.new pid || exit 1\n"
+	              "hundredths; b=$u; echo $b > begin\n");
+	if (item->secret) {
+		buf_adds(out, "read -r S < private || exit 1\n");
+		return;
+	}
+	/* JSON on one line cannot hold the delimiter on a line of its own */
+	buf_adds(out, "S=$D\ncat > inputs.json << 'REBAR_END'\n");
+	supervisor_inputs(out, item);
+	buf_adds(out, "REBAR_END\n");
+}
+
+void supervisor_end(struct buf *out, const struct run_item *item)
+{
+	buf_adds(out, "hundredths\n");
+	if (item->secret)
+		buf_adds(out, "rm -f \"$S/env\" \"$S/inputs.json\"\n");
+	buf_adds(out, "echo $rc $((u - b)) > status.new && mv status.new status\n"
+	              "exec 9>&-\n"
+	              "prune > /dev/null 2>&1\n");
+}
+
+void supervisor_file(struct buf *out, const char *path, const char *text)
+{
+	size_t len = strlen(text);
+	buf_addf(out, "cat > '%s' << 'REBAR_END' || exit 126\n%s%sREBAR_END\n", path, text, len && text[len - 1] == '\n' ? "" : "\n");
+}
+
+void onnode_supervisor(struct buf *out, const struct run_item *item, const char *files, const char *command)
+{
+	_cleanup_buf_ struct buf env = {0};
+	add_names(&env, item);
+	supervisor_begin(out, item);
+	buf_adds(out, "rm -rf \"$S/tool\"; mkdir \"$S/tool\" || { echo 126 0 > status; exit 1; }\n(\nexec 9>&-\ncd \"$S/tool\" || exit 126\n");
+	buf_adds(out, item->secret ? ". \"$S/env\"\n" : files);
+	buf_adds(out, "umask 022\n" CLEAN_ENV);
+	buf_add(out, env.data, env.len);
+	buf_adds(out, ARGUMENT "C=\"$C\"" ARGUMENT "/bin/sh -c ");
+	sh_quote(out, command);
+	buf_adds(out, "\n)\nrc=$?\nrm -rf \"$S/tool\"\n");
+	supervisor_end(out, item);
 }
 
 void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
@@ -117,24 +180,9 @@ void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 	add_params(&env, ARGUMENT, &notes, item->params);
 	if (item->secret)
 		buf_reset(&env); /* arguments of env(1) are for everybody to see: these come by the file */
-	add_assignment(&env, ARGUMENT, "REBAR_ROLE", item->role);
-	add_assignment(&env, ARGUMENT, "REBAR_NODE", item->target->name);
-	_cleanup_free_ char *number = xasprintf("%" PRId64, item->number);
-	add_assignment(&env, ARGUMENT, "REBAR_RUN", number);
+	add_names(&env, item);
 
-	buf_adds(out, node_supervisor_tools);
-	buf_addf(out, "C=$R/content/%s\n", item->content_hash);
-	buf_adds(out, "cd \"$D\" || exit 1\n"
-	              "echo \"$$ $(started_at $$)\" > pid.new && mv pid.new pid || exit 1\n"
-	              "hundredths; b=$u; echo $b > begin\n");
-	if (item->secret) {
-		buf_adds(out, "read -r S < private || exit 1\n");
-	} else {
-		/* JSON on one line cannot hold the delimiter on a line of its own */
-		buf_adds(out, "S=$D\ncat > inputs.json << 'REBAR_END'\n");
-		script_inputs(out, item);
-		buf_adds(out, "REBAR_END\n");
-	}
+	supervisor_begin(out, item);
 	if (bash)
 		/* Bash reads BASH_ENV before the script. Its ERR trap notes the command at which 'set -e' ends it; scripts that it starts get none of
 		 * this. */
@@ -148,9 +196,7 @@ void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 	              "umask 022\n"
 	              "cd work || exit 126\n");
 	buf_add(out, buf_str(&notes), notes.len);
-	buf_adds(out, "h=$(getent passwd 0 2>/dev/null | cut -d: -f6)\n"
-	              "exec env -i HOME=\"${h:-/root}\" PATH=\"$PATH\" LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive USER=root SHELL=/bin/sh \\\n"
-	              "\tREBAR_INPUTS=\"$S/inputs.json\" REBAR_OUTPUTS=\"$D/outputs\"");
+	buf_adds(out, CLEAN_ENV);
 	if (bash)
 		buf_adds(out, " BASH_ENV=\"$D/trap\"");
 	buf_add(out, buf_str(&env), env.len);
@@ -158,12 +204,6 @@ void script_supervisor(struct buf *out, const struct run_item *item, bool bash)
 		buf_addf(out, " \\\n\t/bin/sh -c '. \"$0\"; exec ./%s' \"$S/env\"\n)\n", script_program(item));
 	else
 		buf_addf(out, " \\\n\t./%s\n)\n", script_program(item));
-	buf_adds(out, "rc=$?\n"
-	              "hundredths\n"
-	              "rm -rf work\n");
-	if (item->secret)
-		buf_adds(out, "rm -f \"$S/env\" \"$S/inputs.json\"\n");
-	buf_adds(out, "echo $rc $((u - b)) > status.new && mv status.new status\n"
-	              "exec 9>&-\n"
-	              "prune > /dev/null 2>&1\n");
+	buf_adds(out, "rc=$?\nrm -rf work\n");
+	supervisor_end(out, item);
 }

@@ -289,6 +289,7 @@ struct ending {
 	struct run *r;
 	struct run_done done;
 	char *why, *text;
+	char *report;
 	json_t *outputs;
 	bool redact_log; /* by values that nobody knew while it was written */
 };
@@ -312,6 +313,8 @@ static void ending_work(void *arg)
 	}
 	if (end->done.result == RUN_OK)
 		keep_file(end->r, "outputs.json", end->text);
+	if (end->report)
+		keep_file(end->r, "report.json", end->report);
 }
 
 static void ending_done(void *arg)
@@ -322,6 +325,7 @@ static void ending_done(void *arg)
 		run_ended(end->r, &end->done);
 	free(end->why);
 	free(end->text);
+	free(end->report);
 	json_decref(end->outputs);
 	free(end);
 }
@@ -331,6 +335,32 @@ static char *json_document(const json_t *j)
 	char *text = json_dumps(j, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(15)), *line = xasprintf("%s\n", text ? text : "null");
 	free(text);
 	return line;
+}
+
+/* Word by word: in the document a secret may be written otherwise, and asterisks must not break it. */
+static json_t *redacted(struct redactor *redactor, const json_t *j)
+{
+	const char *key;
+	size_t i;
+	json_t *value, *copy;
+	switch (json_typeof(j)) {
+	case JSON_OBJECT:
+		copy = json_object();
+		json_object_foreach((json_t *)j, key, value) json_object_set_new(copy, key, redacted(redactor, value));
+		return copy;
+	case JSON_ARRAY:
+		copy = json_array();
+		json_array_foreach((json_t *)j, i, value) json_array_append_new(copy, redacted(redactor, value));
+		return copy;
+	case JSON_STRING: {
+		_cleanup_free_ char *text = xstrdup(json_string_value(j));
+		redact(redactor, text, strlen(text));
+		copy = json_string(text);
+		return copy ? copy : json_string("*");
+	}
+	default:
+		return json_incref((json_t *)j);
+	}
 }
 
 static void item_done(struct run_item *item, const struct run_done *done)
@@ -344,7 +374,7 @@ static void item_done(struct run_item *item, const struct run_done *done)
 	end->why = xstrdup(done->why);
 	if (end->why)
 		redact(r->e->redactor, end->why, strlen(end->why));
-	if (item->check || (done->result != RUN_OK && !end->redact_log)) {
+	if (item->check || (done->result != RUN_OK && !end->redact_log && !done->report)) {
 		struct run_done told = *done;
 		told.why = end->why;
 		(item->check ? check_done : run_ended)(r, &told);
@@ -359,6 +389,12 @@ static void item_done(struct run_item *item, const struct run_done *done)
 	end->done = *done;
 	end->done.why = end->why;
 	end->done.outputs = end->outputs;
+	end->done.report = NULL;
+	if (done->report) {
+		json_t *report = redacted(r->e->redactor, done->report);
+		end->report = json_document(report);
+		json_decref(report);
+	}
 	engine_work(r->e, ending_work, ending_done, end);
 }
 

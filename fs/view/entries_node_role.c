@@ -253,5 +253,9 @@ const struct entry run_entries[] = {
                 .mode = S_IFREG | 0444,
                 .flags = ENTRY_KEPT,
                 .help = "what it gave; null unless it succeeded, and of a simulated run"},
+        {.name = "report.json",
+                .mode = S_IFREG | 0444,
+                .flags = ENTRY_KEPT,
+                .help = "what became of each resource; null where it did not end, and of a simulated run"},
         {0},
 };
