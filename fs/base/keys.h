@@ -21,6 +21,7 @@ struct key_row {
 	const char *values; /* VALUE_ENUM: comma-separated */
 	const char *help;   /* one line, lower case */
 	bool fixed;         /* of a provider: machines that exist were made with it, it cannot change under them */
+	bool secret;        /* of a node: where it says secret:NAME, the provider gets what that stands for */
 	bool file;          /* names a file, relative to the document's directory: what lies there counts, and not only its name */
 };
 

@@ -317,6 +317,12 @@ static void create_submit(struct engine *e, void *arg)
 
 static void create_start(struct engine *e, struct node *n)
 {
+	_cleanup_free_ char *why = NULL;
+	if (!secrets_node_ready(e, n, &why)) {
+		if (why)
+			step_failed(e, n, "create", why, false);
+		return;
+	}
 	if (!node_image_ready(e, n) || !slot_take(n->provider, n))
 		return;
 	if (n->row.phase == NODE_PLANNED) {
@@ -331,6 +337,7 @@ static void create_start(struct engine *e, struct node *n)
 	const struct def_node *def = n->declared ? node_definition(n) : NULL;
 	if (def)
 		settings_copy(&op->settings, &def->settings);
+	secrets_node_fill(e, n, &op->settings);
 	op->spec = (struct machine_spec){
 	        .node_id = (uint64_t)n->row.id,
 	        .incarnation = (uint32_t)n->row.incarnation,

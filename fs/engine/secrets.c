@@ -176,6 +176,7 @@ void secret_came(struct engine *e, struct secret_entry *s, struct secret *value,
 	}
 	if (s->is_key)
 		secret_key_users(e, s);
+	secret_node_users(e, s);
 	answer_add(e, ask_next, NULL);
 	engine_wrunlock(e);
 	free(why);

@@ -46,6 +46,9 @@ void secret_came(struct engine *e, struct secret_entry *s, struct secret *value,
 struct secret *secret_key_came(struct engine *e, struct secret_entry *s, struct secret *value, char **ret_why); /* without the lock; value, or NULL */
 void secret_key_users(struct engine *e, const struct secret_entry *s);                                          /* look again */
 
+/* secret_node.c */
+void secret_node_users(struct engine *e, const struct secret_entry *s); /* look again */
+
 /* secret_output.c: entries with a name like "etcd.token on n1" */
 void secret_output_fetch(struct engine *e, struct secret_entry *s);
 
