@@ -88,6 +88,7 @@ void repo_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
 	struct repo_inode *i = repo_inode(v, ino);
 	_cleanup_close_ int own = -1;
 	int fd = fi ? repo_file_fd(fi) : repo_fd(v, i, &own);
+	unsigned mark = repo_watch_mark(v->desired);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		fuse_reply_err(req, errno);
@@ -100,7 +101,7 @@ void repo_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
 		return;
 	}
 	repo_told(i, &st);
-	fuse_reply_attr(req, &st, LINGER_S);
+	fuse_reply_attr(req, &st, S_ISDIR(st.st_mode) ? repo_watch_linger(v->desired, i, mark) : LINGER_S);
 }
 
 void repo_readlink(struct view *v, fuse_req_t req, fuse_ino_t ino)

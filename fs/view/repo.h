@@ -30,6 +30,7 @@ struct repo {
 	size_t n_held, max_held; /* inodes that are open files here */
 	bool told_full;
 	struct repo_watch *watch;
+	bool remote; /* somebody else may change it, of which inotify knows nothing */
 };
 
 struct repo_inode *repo_inode(struct view *v, fuse_ino_t ino);
@@ -63,5 +64,10 @@ void creator_end(bool became);
 /* Changes behind the mount (repo_watch.c). add and remove with the repo's lock held. */
 void repo_watch_add(struct repo *r, struct repo_inode *dir);
 void repo_watch_remove(struct repo *r, struct repo_inode *dir);
+/* What is told of a watched directory is taken back when it changes, so it may be kept for long: if nothing came since the mark, which is to be taken
+ * before looking. Seconds; lock not held. */
+#define LINGER_WATCHED_S 10.0 /* all the same: a change through mmap(2), or through a hard link elsewhere, is told to nobody */
+unsigned repo_watch_mark(struct repo *r);
+double repo_watch_linger(struct repo *r, struct repo_inode *dir, unsigned mark);
 
 #endif

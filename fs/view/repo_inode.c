@@ -4,13 +4,26 @@
 #include "fs/view/repo.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 
 struct repo_inode *repo_inode(struct view *v, fuse_ino_t ino)
 {
 	return (struct repo_inode *)(uintptr_t)ino;
+}
+
+static bool is_remote(int fd)
+{
+	static const long types[] = {NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, SMB2_SUPER_MAGIC, CIFS_SUPER_MAGIC, V9FS_MAGIC, CEPH_SUPER_MAGIC,
+	        CODA_SUPER_MAGIC, AFS_FS_MAGIC, OCFS2_SUPER_MAGIC, FUSE_SUPER_MAGIC};
+	struct statfs fs;
+	bool remote = fstatfs(fd, &fs) < 0;
+	for (size_t i = 0; !remote && i < sizeof types / sizeof *types; i++)
+		remote = (uint32_t)fs.f_type == (uint32_t)types[i];
+	return remote;
 }
 
 int repo_open(struct view *v, struct repo **ret, struct err **err)
@@ -31,6 +44,7 @@ int repo_open(struct view *v, struct repo **ret, struct err **err)
 	r->root = xcalloc(1, sizeof *r->root);
 	r->root->fd = fd;
 	r->root->wd = -1;
+	r->remote = is_remote(fd);
 	repo_key_of(&st, &r->root->key);
 	r->root->nlookup = 1; /* ours */
 	HASH_ADD(hh, r->inodes, key, sizeof r->root->key, r->root);
@@ -255,6 +269,7 @@ static int inode_new(struct view *v, struct repo_inode *parent, const char *name
 int repo_entry(struct view *v, struct repo_inode *parent, const char *name, struct fuse_entry_param *ret)
 {
 	struct stat st;
+	unsigned mark = repo_watch_mark(v->desired);
 	if (fstatat(parent->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	/* An inode we hold open cannot have given its number away: finding the number is finding the file. */
@@ -263,8 +278,16 @@ int repo_entry(struct view *v, struct repo_inode *parent, const char *name, stru
 	if (rc < 0)
 		return rc;
 	inode_seen(v, i, parent, name);
-	repo_told(i, &st);
-	*ret = (struct fuse_entry_param){.ino = (uintptr_t)i, .attr = st, .attr_timeout = LINGER_S, .entry_timeout = LINGER_S};
+	double linger = repo_watch_linger(v->desired, parent, mark);
+	*ret = (struct fuse_entry_param){.ino = (uintptr_t)i, .attr = st, .entry_timeout = linger};
+	if (S_ISDIR(st.st_mode)) {
+		/* What happens in it its own watch tells, which may be younger than what was seen above. */
+		fstat(i->fd, &ret->attr);
+		ret->attr_timeout = repo_watch_linger(v->desired, i, mark);
+	} else {
+		ret->attr_timeout = st.st_nlink > 1 ? LINGER_S : linger; /* no watch tells what is done to it under another name */
+	}
+	repo_told(i, &ret->attr);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 
 #define WATCHED (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | IN_ONLYDIR | IN_EXCL_UNLINK)
 #define NAMES_CHANGE (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
@@ -22,10 +23,11 @@ struct repo_watch {
 	struct view *v;
 	int fd, stop;
 	pthread_t thread;
+	_Atomic unsigned seen;     /* counts up before events are taken from the kernel */
 	struct watched_dir *by_wd; /* guarded by the repo's lock */
 };
 
-/* Without a watch (no instance or no watch left) what is behind the mount shows after a second. */
+/* Without a watch (no instance or no watch left), or on a file system that others write to, what is behind the mount shows after a second. */
 void repo_watch_add(struct repo *r, struct repo_inode *dir)
 {
 	struct repo_watch *w = r->watch;
@@ -55,6 +57,23 @@ void repo_watch_remove(struct repo *r, struct repo_inode *dir)
 	free(it);
 	inotify_rm_watch(w->fd, dir->wd);
 	dir->wd = -1;
+}
+
+unsigned repo_watch_mark(struct repo *r)
+{
+	return r->watch ? r->watch->seen : 0;
+}
+
+double repo_watch_linger(struct repo *r, struct repo_inode *dir, unsigned mark)
+{
+	struct repo_watch *w = r->watch;
+	int pending = 0;
+	if (!w || r->remote)
+		return LINGER_S;
+	pthread_mutex_lock(&r->lock);
+	bool watched = dir->wd >= 0;
+	pthread_mutex_unlock(&r->lock);
+	return watched && ioctl(w->fd, FIONREAD, &pending) == 0 && !pending && w->seen == mark ? LINGER_WATCHED_S : LINGER_S;
 }
 
 /* What the kernel is to look at again: found under the lock, told without it. */
@@ -109,6 +128,23 @@ static void tell_kernel(struct view *v, const struct inotify_event *e)
 		fuse_lowlevel_notify_inval_inode(v->session, news.dir, 0, 0); /* from byte 0 on: the names that it keeps, too */
 }
 
+/* More happened than the queue held: all that the kernel keeps may be old. Without its attributes it asks for a file that is gone or replaced, is
+ * told ESTALE, and looks its name up again. */
+static void tell_all(struct view *v)
+{
+	struct repo *r = v->desired;
+	struct repo_inode *i, *next;
+	pthread_mutex_lock(&r->lock);
+	size_t n = 0;
+	fuse_ino_t *inos = xcalloc(HASH_COUNT(r->inodes) + 1, sizeof *inos);
+	HASH_ITER (hh, r->inodes, i, next)
+		inos[n++] = (uintptr_t)i;
+	pthread_mutex_unlock(&r->lock);
+	for (size_t k = 0; k < n; k++)
+		fuse_lowlevel_notify_inval_inode(v->session, inos[k], 0, 0);
+	free(inos);
+}
+
 static void *watch_repo(void *arg)
 {
 	struct repo_watch *w = arg;
@@ -117,10 +153,14 @@ static void *watch_repo(void *arg)
 	while (poll(fds, 2, -1) >= 0 || errno == EINTR) {
 		if (fds[1].revents)
 			break;
+		w->seen++;
 		ssize_t n = read(w->fd, events, sizeof events);
 		for (ssize_t at = 0; at < n;) {
 			const struct inotify_event *e = (const struct inotify_event *)(events + at);
-			tell_kernel(w->v, e);
+			if (e->mask & IN_Q_OVERFLOW)
+				tell_all(w->v);
+			else
+				tell_kernel(w->v, e);
 			at += (ssize_t)sizeof *e + e->len;
 		}
 	}

@@ -100,10 +100,21 @@ within_a_second("a mode", lambda: os.stat(mount + "/roles/base/moved/deep").st_m
 os.symlink("moved/deep", repo + "/" + name)
 within_a_second("a link", lambda: os.path.islink(mount + "/" + name) and os.readlink(mount + "/" + name) == "moved/deep")
 
+# Under another of its names
+write("roles/base/moved/linked", "once")
+os.link(repo + "/roles/base/moved/linked", repo + "/roles/base/other-name")
+within_a_second("two names", lambda: os.stat(mount + "/roles/base/moved/linked").st_nlink == 2)
+write("roles/base/other-name", "twice!")
+began = time.monotonic()
+while os.stat(mount + "/roles/base/moved/linked").st_size != 6:
+    if time.monotonic() - began > 1.5: # nobody tells of it: the kernel looks again after a second
+        sys.exit("the size of a file that has another name: not within a second")
+    time.sleep(0.01)
+
 # A hundred of them at once, and an append through the mount to what was replaced behind it a moment before goes to the new one
 for n in range(100):
     write("roles/base/moved/%d" % n, str(n))
-within_a_second("a hundred files", lambda: len(os.listdir(mount + "/roles/base/moved")) == 101)
+within_a_second("a hundred files", lambda: len(os.listdir(mount + "/roles/base/moved")) == 102)
 for n in range(20):
     content("roles/base/moved/1")
     write("roles/base/moved/.1", "replaced %d\n" % n)
@@ -113,6 +124,26 @@ for n in range(20):
     with open(repo + "/roles/base/moved/1") as f:
         assert f.read() == "replaced %d\nappended\n" % n
 EOP
+
+# More at once than inotify can tell.
+echo before >"$REPO/roles/base/lost"
+echo gone >"$REPO/roles/base/gone"
+for name in lost gone; do eventually 2 "a file" test -e "$D/roles/base/$name"; done
+kill -STOP "$DAEMON"
+python3 - "$REPO/roles/base" <<'EOP'
+import os, sys
+limit = int(open("/proc/sys/fs/inotify/max_queued_events").read())
+for n in range(min(limit, 100000) // 2 + 1):
+    os.utime(sys.argv[1] + "/lost")
+    os.utime(sys.argv[1] + "/gone")
+EOP
+echo "after it" >"$REPO/roles/base/.lost"
+mv "$REPO/roles/base/.lost" "$REPO/roles/base/lost"
+rm "$REPO/roles/base/gone"
+kill -CONT "$DAEMON"
+eventually 2 "a replacement that was not told" grep -qx "after it" "$D/roles/base/lost"
+eventually 2 "a removal that was not told" test ! -e "$D/roles/base/gone"
+expect "its size" "$(stat -c %s "$D/roles/base/lost")" 9
 
 # And the model: what is written behind the mount is in force without anybody asking, within a second.
 sed -i 's/^size = 5/size = 9/' "$REPO/deployments/d/deployment.ini"
