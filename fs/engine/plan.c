@@ -27,6 +27,11 @@ static char *machine_text(const struct node *n)
 		buf_adds(&b, ", ");
 		format_size(&b, n->group->memory_bytes);
 	}
+	/* a physical machine's disk is overwritten: which one, of which machine */
+	const struct def_node *def = n->declared ? node_definition(n) : NULL;
+	const char *mac = def ? settings_get(&def->settings, "node", "mac") : NULL, *disk = def ? settings_get(&def->settings, "node", "disk") : NULL;
+	if (mac)
+		buf_addf(&b, ", writes %s%s of the machine with network card %s", disk ? "disk " : "the only disk", disk ? disk : "", mac);
 	return buf_detach(&b, NULL);
 }
 

@@ -13,7 +13,6 @@
 #include <ifaddrs.h>
 #include <inttypes.h>
 #include <net/if.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +65,8 @@ static int free_port(const char *address, int *ret, struct err **err)
 
 /* ---- the servers */
 
+static int start_dhcp(struct provider *p, struct err **err);
+
 static void server_ended(void *arg, const struct child_result *res)
 {
 	struct server *s = arg;
@@ -76,7 +77,10 @@ static void server_ended(void *arg, const struct child_result *res)
 		b->dhcp = NULL;
 	if (b && b->http == s)
 		b->http = NULL;
-	if (b && !res->cancelled) {
+	if (b && s->again && !b->dhcp) {
+		err_freep(&b->failed);
+		start_dhcp(s->p, &b->failed);
+	} else if (b && !res->cancelled) {
 		child_explain(&why, s->name, res);
 		err_freep(&b->failed);
 		err_set(&b->failed, EAGAIN, "%s", buf_str(&why));
@@ -218,10 +222,13 @@ int boot_serve(struct provider *p, struct err **err)
 		return rc;
 	if (!hosts.len)
 		boot_down(p);
-	else if (p->boot.dhcp)
-		kill(child_pid(p->boot.dhcp->child), SIGHUP);
-	else
+	else if (!p->boot.dhcp)
 		rc = start_dhcp(p, err);
+	else if (!p->boot.dhcp->again) {
+		/* dnsmasq 2.90 aborts when it reads its options a second time, so it is not asked to by SIGHUP */
+		p->boot.dhcp->again = true;
+		child_cancel(p->boot.dhcp->child, 0);
+	}
 	return rc;
 }
 

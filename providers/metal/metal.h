@@ -43,6 +43,7 @@ struct server {
 	struct provider *p; /* NULL: closed */
 	struct child *child;
 	const char *name;
+	bool again; /* it is being ended, to be started with what is written now */
 };
 struct netboot {
 	struct server *dhcp, *http;              /* NULL: it does not run */
