@@ -6,6 +6,7 @@
 #include "fs/base/private.h"
 #include "fs/base/redact.h"
 #include "fs/base/str.h"
+#include "runners/onnode.h"
 #include "runners/runlog.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -92,14 +93,18 @@ static void finish(struct host *h, enum run_result result, const char *why, json
 	node_call_cancel(&h->call);
 	h->item = NULL;
 	item->priv = NULL;
+	const json_t *resources = h->batch->events.hosts ? h->batch->events.hosts[h->i].resources : NULL;
+	json_t *report = resources ? run_report("ansible", item, resources) : NULL;
 	struct run_done done = {.result = result,
 	        .exit_status = result == RUN_OK ? 0 : -1,
 	        .why = result == RUN_OK && !item->check ? NULL : why,
 	        .outputs = outputs,
+	        .report = report,
 	        .took_ms = h->batch->took_ms,
 	        .marked = h->marked,
 	        .drifted = item->check && h->batch->events.hosts && h->batch->events.hosts[h->i].changes > 0};
 	item->done(item, &done);
+	json_decref(report);
 }
 
 static __attribute__((format(printf, 3, 4))) void finish_why(struct host *h, enum run_result result, const char *fmt, ...)

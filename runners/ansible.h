@@ -33,7 +33,8 @@ struct host_events {
 	bool reached_end, has_stats;
 	long long failures, unreachable, changes;
 	char *failed_task, *failed_text;
-	json_t *custom; /* set_stats with per_host: yes; NULL: none */
+	json_t *resources; /* array, for run_report */
+	json_t *custom;    /* set_stats with per_host: yes; NULL: none */
 };
 struct batch_events {
 	struct host_events *hosts;

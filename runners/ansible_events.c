@@ -1,6 +1,7 @@
 /* Reads the lines of our callback plug-in: who did what, for each host's log and result. */
 #include "fs/base/mem.h"
 #include "runners/ansible.h"
+#include "runners/onnode.h"
 #include <string.h>
 
 #define LINE_MAX_BYTES (16 * 1024 * 1024)
@@ -30,6 +31,34 @@ static void write_text(struct batch_events *e, size_t i, struct buf *b)
 	buf_release(b);
 }
 
+static const char *resource_status(const char *status)
+{
+	if (!strcmp(status, "ok"))
+		return "unchanged";
+	if (!strcmp(status, "ignored") || !strcmp(status, "skipped")) /* a failure that its author allows is none */
+		return "skipped";
+	return !strcmp(status, "changed") ? "changed" : !strcmp(status, "retry") ? NULL : "failed";
+}
+
+/* where: the path of a file and the number of a line; of the path what is below the content. */
+static void add_resource(struct host_events *h, const char *task, const char *status, const char *where, const char *text)
+{
+	const char *colon = strrchr(where, ':'), *root = strstr(where, "/batch/"), *kind = resource_status(status);
+	if (!kind)
+		return;
+	if (root) {
+		where = root + strlen("/batch/");
+		const char *below = strchr(where, '/');
+		if (!strncmp(where, "roles/", 6))
+			below = strchr(where + 6, '/');
+		where = below && below < colon ? below + 1 : where;
+	}
+	_cleanup_free_ char *file = colon && colon > where ? xasprintf("%.*s", (int)(colon - where), where) : NULL;
+	if (!h->resources)
+		h->resources = json_array();
+	report_add(h->resources, task, kind, file, file ? strtoll(colon + 1, NULL, 10) : 0, text);
+}
+
 static void on_result(struct batch_events *e, struct host_events *h, size_t i, const json_t *event)
 {
 	const char *task = text_of(event, "task"), *status = text_of(event, "status"), *text = text_of(event, "text");
@@ -41,6 +70,7 @@ static void on_result(struct batch_events *e, struct host_events *h, size_t i, c
 	}
 	buf_addf(&b, "%s%s%s\n", status, *text ? ": " : "", text);
 	write_text(e, i, &b);
+	add_resource(h, task, status, text_of(event, "where"), text);
 	if (!strcmp(status, "changed") && !h->changes++)
 		str_replace(&h->changed_task, task);
 	if (!strcmp(status, "failed") || !strcmp(status, "unreachable")) {
@@ -116,6 +146,7 @@ void batch_events_release(struct batch_events *e)
 		free(e->hosts[i].failed_task);
 		free(e->hosts[i].failed_text);
 		json_decref(e->hosts[i].custom);
+		json_decref(e->hosts[i].resources);
 	}
 	free(e->hosts);
 	buf_release(&e->line);

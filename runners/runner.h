@@ -65,6 +65,7 @@ struct run_item {
 	const char *content_hash;        /* 64 hex digits: shipped once per node and hash */
 	const json_t *params;            /* object NAME -> typed value */
 	const json_t *inputs;            /* the whole of $REBAR_INPUTS, params included */
+	const json_t *secret_params;     /* array of the names of those params that are secrets; NULL: none */
 	const struct settings *settings; /* of role.ini, checked against the runner's keys */
 	const char *run_dir;             /* exists, mode 0700; the runner writes 'log' there while it runs */
 	int64_t timeout_ms;

@@ -177,6 +177,15 @@ static void fetched_outputs(struct engine *e, const struct node_role *nr, const 
 	}
 }
 
+json_t *node_role_secret_params(const struct node_role *nr)
+{
+	json_t *names = json_array();
+	for (size_t i = 0; i < nr->def->n_params; i++)
+		if (secret_ref(node_role_param(nr, &nr->def->params[i], NULL)))
+			json_array_append_new(names, json_string(nr->def->params[i].name));
+	return names;
+}
+
 json_t *run_inputs(struct engine *e, const struct node_role *nr)
 {
 	json_t *in = node_role_inputs(&e->m, nr, false), *params = json_object_get(in, "params");

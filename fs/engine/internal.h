@@ -86,10 +86,11 @@ struct run {
 	const struct def_role *def;
 	struct digest *digest;
 	json_t *params, *inputs;
-	json_t *shown; /* inputs with the origin of each parameter, kept for who looks at the run later */
-	bool begun;    /* the runner has it */
-	bool unwanted; /* cancelled before that */
-	bool over;     /* the runner is done with it */
+	json_t *shown;         /* inputs with the origin of each parameter, kept for who looks at the run later */
+	json_t *secret_params; /* names of those parameters that are secrets */
+	bool begun;            /* the runner has it */
+	bool unwanted;         /* cancelled before that */
+	bool over;             /* the runner is done with it */
 	char *strings[16];
 	size_t n_strings;
 	const char **output_keys, **secret_outputs;
@@ -295,6 +296,7 @@ json_t *node_role_params(const struct node_role *nr, bool with_origin);         
 const char *node_role_param(const struct node_role *nr, const struct def_param *p, const char **ret_origin); /* as documents say it */
 /* What a run gets: as node_role_inputs, with the values that secrets stand for. They must be in hand. */
 json_t *run_inputs(struct engine *e, const struct node_role *nr);
+json_t *node_role_secret_params(const struct node_role *nr); /* names of its parameters that are secrets; new reference */
 /* secrets.c: what secret:NAME stands for. Lock held, but for open and close */
 int secrets_open(struct engine *e, const char *source, struct err **err); /* source: -o secrets; NULL: the directory in the state directory */
 void secrets_stop(struct engine *e);                                      /* while the loop is there */

@@ -27,6 +27,7 @@ void run_free(struct run *r)
 	json_decref(r->params);
 	json_decref(r->inputs);
 	json_decref(r->shown);
+	json_decref(r->secret_params);
 	desired_unref(r->owner);
 	free(r->output_keys);
 	free(r->secret_outputs);
@@ -552,6 +553,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 		r->inputs = run_inputs(e, nr);
 	held_of(e, &r->held, nr->digest);
 	r->params = json_incref(json_object_get(r->inputs, "params"));
+	r->secret_params = node_role_secret_params(nr);
 	if (!attach) {
 		r->shown = node_role_inputs(&e->m, nr, false);
 		json_object_set_new(r->shown, "params", node_role_params(nr, true));
@@ -568,6 +570,7 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	        .timeout_ms = nr->def->timeout_ms,
 	        .attach_only = attach,
 	        .secret = nr->digest->n_secrets > 0 || r->secret_outputs[0],
+	        .secret_params = r->secret_params,
 	        .secret_outputs = r->secret_outputs,
 	        .hide = hide,
 	        .again = nr->again,

@@ -1,0 +1,84 @@
+#!/bin/bash
+# limit: 300
+# One small service, written once for each tool: nobody downstream can tell which it was.
+. "$(dirname "$0")/lib.sh"
+needs root fuse ssh-keygen unshare ansible-playbook jq
+ROOT_TREE_PROGRAMS=(puppet python3 pgrep busybox)
+[ -n "${REBARFS_E2E_NETWORK:-}" ] || make_root_tree_if_needed parity puppet-agent busybox
+in_own_network
+setup
+net_up
+tree=$(root_tree "${ROOT_TREE_PROGRAMS[@]}") || exit 1
+TOOLS=(script ansible puppet)
+VALUE=Ab-7-tiger-lily
+cp -a "$TOP/contrib/examples/parity/." "$REPO/"
+mkdir -m 700 "$T/secrets"
+(umask 077 && echo "$VALUE" >"$T/secrets/hello")
+for i in "${!TOOLS[@]}"; do
+	machine "p-${TOOLS[i]}" "1$((i + 1))" "$tree"
+	sed -i "s/^address = .*/address = 10.77.0.1$((i + 1))/" "$REPO/nodes/p-${TOOLS[i]}/node.ini"
+done
+sed -i "s|^key = .*|key = $T/id|; s/^type = ssh/&\napply = auto/" "$REPO/providers/machines/provider.ini"
+start "secrets=$T/secrets"
+settle parity 120
+
+role() { echo "$MNT/nodes/p-$1/roles/hello-$1"; }
+each() { # FUNCTION: for every tool, with its name and the number of its machine
+	local i
+	for i in "${!TOOLS[@]}"; do "$1" "${TOOLS[i]}" "1$((i + 1))"; done
+}
+report() { timeout 5 cat "$(role "$1")/runs/$(ls "$(role "$1")/runs" | sort -n | tail -n 1)/report.json"; }
+set_param() { # KEY VALUE
+	local tool
+	for tool in "${TOOLS[@]}"; do echo "$2" >"$MNT/deployments/parity/params/hello-$tool/$1" || fail "cannot set $1"; done
+}
+
+PAGE="hello"
+first() {
+	expect "the page of $1" "$(on "$2" cat /srv/hello/index.html)" "$PAGE from p-ansible p-puppet p-script"
+	expect "the secret of $1" "$(on "$2" cat /etc/hello.secret)" "$VALUE"
+	expect "the service of $1" "$(on "$2" pgrep -xc busybox)" 1
+	expect "the output of $1" "$(cat "$(role "$1")/outputs/url")" "http://p-$1:8088/"
+	expect "what changed with $1" "$(report "$1" | jq -r '.runner, (.changed > 0), .failed' | paste -sd ' ')" "$1 true 0"
+}
+each first
+expect "what the dependant was told" "$(cat "$MNT/nodes/p-script/roles/told/outputs/urls")" "http://p-ansible:8088/ http://p-puppet:8088/ http://p-script:8088/"
+
+# Nothing was touched: a check finds nothing; by hand: it is found, and a run repairs it.
+checked() {
+	echo check >"$MNT/deployments/parity/ctl" || fail "cannot check"
+	settle parity 90
+}
+by_hand() { on "$2" 'echo by hand >/srv/hello/index.html'; }
+drifted() { expect_match "drift with $1" "$(cat "$(role "$1")/drift")" '^-.*by hand'; }
+rerun() { echo run >"$(role "$1")/ctl" || fail "cannot run $1"; }
+each by_hand
+checked
+each drifted
+each rerun
+settle parity 90
+each first
+
+# A parameter.
+sed -i 's/^default = hello$/default = good day/' "$REPO"/roles/hello-*/role.ini
+PAGE="good day"
+value_becomes 20 "$MNT/deployments/parity/state" active || true
+settle parity 90
+each first
+
+# A step that fails says where.
+sed -i 's/^default = no$/default = yes/' "$REPO"/roles/hello-*/role.ini
+sleep 1
+settle_badly parity 90
+failing() { expect "state of $1" "$(cat "$(role "$1")/state")" error; }
+each failing
+expect_match "why of puppet" "$(cat "$(role puppet)/why")" 'Exec\[a step that fails\] \(manifests/init.pp:[0-9]+\): .*/bin/false'
+expect "the failing resource" "$(report puppet | jq -c '[.resources[] | select(.status == "failed") | .file]')" '["manifests/init.pp"]'
+broken_off() { expect_match "report of $1" "$(report "$1" | jq -c '[.failed > 0, .runner]')" "true,\"$1\""; }
+each broken_off
+
+# The secret is in its file, and nowhere else.
+echo "$VALUE" >"$T/pattern"
+found=$(timeout 20 grep -rlaF --exclude=hello.secret --exclude=hello --exclude=alive -f "$T/pattern" "$STATE" "$T/machines" "$T/daemon.log" 2>/dev/null)
+expect "where else the secret is" "$found" ""
+stop
