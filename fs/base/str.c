@@ -286,12 +286,31 @@ void str_make_line(char *s)
 	}
 }
 
+static bool is_alnum(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); /* in every locale */
+}
+
 int check_name(const char *name, struct err **err)
 {
 	size_t len = strlen(name), ok = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 	if (len == 0 || len > 63 || ok != len || name[0] == '-' || name[len - 1] == '-')
 		return err_set(err, EINVAL, "'%s' is not a name: use a-z, 0-9 and '-', 1 to 63 characters, no '-' at the ends", name);
 	return 0;
+}
+
+int check_word(const char *name, const char *marks, struct err **err)
+{
+	size_t len = strlen(name);
+	bool ok = len > 0 && len <= 63 && is_alnum(name[0]) && is_alnum(name[len - 1]);
+	for (size_t i = 0; ok && i < len; i++)
+		ok = is_alnum(name[i]) || strchr(marks, name[i]);
+	if (ok)
+		return 0;
+	_cleanup_buf_ struct buf list = {0};
+	for (size_t i = 0; marks[i]; i++)
+		buf_addf(&list, "%s'%c'", !i ? "" : marks[i + 1] ? ", " : " and ", marks[i]);
+	return err_set(err, EINVAL, "'%s' is not a name: use a-z, A-Z, 0-9, %s, 1 to 63 characters, a letter or digit at the ends", name, buf_str(&list));
 }
 
 static int64_t clock_ms(clockid_t clock)

@@ -183,11 +183,24 @@ static void fill_source(struct def_source *s, const struct tree_doc *td)
 	s->uncommitted = td->uncommitted;
 }
 
+/* Nodes are hosts, and are named by deployments. A role's name has no dot: 'wants = ROLE.KEY'. */
+static int check_doc_name(const struct tree_doc *td, struct err **err)
+{
+	switch (td->kind) {
+	case DOC_ROLE:
+		return check_word(td->name, "_-", err);
+	case DOC_PROVIDER:
+		return check_word(td->name, "_-.", err);
+	default:
+		return check_name(td->name, err);
+	}
+}
+
 static void read_text(struct parse *p, struct doc *doc)
 {
 	const struct tree_doc *td = doc->td;
 	struct err *err = NULL;
-	if (check_name(td->name, &err) < 0) {
+	if (check_doc_name(td, &err) < 0) {
 		mistake(p, doc, doc, 0, EINVAL, "the directory '%s/%s' has no good name: %s", doc_places[td->kind].dir, td->name, err_msg(err));
 		err_free(err);
 	}

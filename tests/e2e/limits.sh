@@ -1,7 +1,7 @@
 #!/bin/bash
 # What no document is: too large, no file at all, no text, no name. A problem each and told at once; nothing hangs, and what was in force stays.
 . "$(dirname "$0")/lib.sh"
-needs root fuse python3 fallocate
+needs root fuse jq python3 fallocate
 setup
 fake_repo 2
 start
@@ -143,4 +143,15 @@ none "what is no name"
 daemon_lives || fail "the daemon died: $(tail -n 3 "$T/daemon.log")"
 settle d 30
 expect "runs: none of all this ran anything" "$(runs "$MNT/nodes/*/roles/*")" 4
+
+say "names as the tools' own content has them"
+mkdir -p "$REPO/providers/dc1.example" "$REPO/roles/Web_server" "$REPO/roles/2nd_one" "$REPO/deployments/named"
+printf '[provider]\ntype = fake\n' >"$REPO/providers/dc1.example/provider.ini"
+printf '[role]\nrunner = none\n[output port]\n' >"$REPO/roles/Web_server/role.ini"
+printf '[role]\nrunner = none\nwants = Web_server.port\n[param a_b]\ndefault = 1\n' >"$REPO/roles/2nd_one/role.ini"
+printf '[deployment]\nprovider = dc1.example\nroles = Web_server, 2nd_one\n[nodes n]\ncount = 1\n[params 2nd_one @n]\na_b = 2\n' >"$REPO/deployments/named/deployment.ini"
+eventually 5 "a deployment of such names" test -e "$MNT/deployments/named/wait"
+settle named 30
+expect "a value under such a name" "$(cat "$MNT/deployments/named/desired/params.2nd_one.@n/a_b")" 2
+expect "an output of such a role" "$(jq -r '.outputs.Web_server | keys[0]' "$MNT/nodes/named-n-1/roles/2nd_one/inputs.json")" port
 stop

@@ -169,6 +169,13 @@ Test(str, names)
 	char name[65] = "";
 	memset(name, 'a', 63);
 	cr_assert_eq(check_name("etcd-db-1", NULL), 0);
+	cr_assert_eq(check_word("Role_2-x", "_-", NULL), 0);
+	cr_assert_eq(check_word("dc1.example", "_-.", NULL), 0);
+	cr_assert_eq(check_word("dc1.example", "_-", NULL), -EINVAL);
+	cr_assert_eq(check_word(name, "_-", NULL), 0);
+	static const char *const bad_words[] = {"", "-a", "_a", ".a", "a-", "a.", "a/b", "a b", "a\n", "\xc3\xa9", "..", "."};
+	for (size_t i = 0; i < sizeof bad_words / sizeof *bad_words; i++)
+		cr_assert_eq(check_word(bad_words[i], "_-.", NULL), -EINVAL, "'%s' passed", bad_words[i]);
 	cr_assert_eq(check_name("0", NULL), 0);
 	cr_assert_eq(check_name(name, NULL), 0);
 	name[63] = 'a';

@@ -115,14 +115,14 @@ Test(desired_mistakes, values)
 
 Test(desired_mistakes, names_of_directories)
 {
-	put("roles/Web_1/role.ini", "[role]\nrunner = none\n");
+	put("roles/Web.1/role.ini", "[role]\nrunner = none\n");
 	put("deployments/etcd/deployment.ini", "[deployment]\nprovider = laptop\n[nodes DB]\ncount = 1\n");
 	struct desired *d = parse();
 	cr_assert_eq(d->n_problems, 2);
 	cr_expect_str_eq(d->problems[0].file, "deployments/etcd/deployment.ini");
 	cr_expect_eq(d->problems[0].line, 3);
 	cr_expect(!strncmp(d->problems[0].text, "group 'DB' has no good name: ", 29));
-	cr_expect(!strncmp(d->problems[1].text, "the directory 'roles/Web_1' has no good name: ", 46));
+	cr_expect(!strncmp(d->problems[1].text, "the directory 'roles/Web.1' has no good name: ", 46));
 	cr_expect_eq(d->problems[1].line, 0);
 	desired_unref(d);
 }
