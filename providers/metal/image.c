@@ -1,5 +1,5 @@
-/* Images of the provider metal: a directory CACHE/metal/NAME-KEY-KERNEL with kernel and initrd; pieces, the used mebibytes of the disk, each called after
- * where it belongs; map: where that is, how many they are and their checksum; size: of the whole, in MB. */
+/* Images of the provider metal: a directory CACHE/metal/NAME-KEY-KERNEL with kernel and initrd; pieces, the used mebibytes of the disk, each called
+ * after where it belongs; map: where that is, how many they are and their checksum; size: of the whole, in MB. */
 #include "providers/metal/metal.h"
 
 #include "fs/base/io.h"
@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* To be counted up with every change of metal_build or metal_install. */
-#define RECIPE "1"
+#define RECIPE "2"
 
 char *metal_disk(const struct provider *p, const struct image *i)
 {

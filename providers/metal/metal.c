@@ -20,7 +20,9 @@
 #define POWER_MS (5 * 60 * 1000)
 #define STATUS_MS 50000
 #define STATUS_AT_ONCE "16"
-#define SAID_SENTENCE 3 /* the status by which our scripts say that their last line is the sentence */
+/* The statuses by which our scripts say that their last line is the sentence. */
+#define SAID_AGAIN 3
+#define SAID_NEVER 4
 #define LINE_MAX_BYTES 300
 
 const struct key_row metal_keys[] = {
@@ -151,10 +153,10 @@ static void child_ended(void *arg, const struct child_result *res)
 		line = at + 1;
 	if (res->cancelled || op->cancelled) {
 		op->rc = err_set(&op->err, ECANCELED, "cancelled");
-	} else if (res->status == SAID_SENTENCE) {
+	} else if (res->status == SAID_AGAIN || res->status == SAID_NEVER) {
 		_cleanup_free_ char *text = xstrndup(line, strcspn(line, "\n"));
 		str_make_line(text);
-		op->rc = err_set(&op->err, EAGAIN, "%s", text);
+		op->rc = err_set(&op->err, res->status == SAID_NEVER ? EINVAL : EAGAIN, "%s", text);
 	} else if (res->status != 0) {
 		if (op->kind == METAL_PREPARE && op->last.len)
 			told.tail = buf_str(&op->last);
