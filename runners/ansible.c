@@ -201,6 +201,7 @@ static void on_text(void *arg, size_t i, const char *text, size_t len)
 static void open_logs(struct batch *b)
 {
 	b->events.hosts = xcalloc(b->n, sizeof *b->events.hosts);
+	b->events.content_dir = xstrdup(b->hosts[0].item->content_dir);
 	b->events.n = b->n;
 	b->events.on_text = on_text;
 	b->events.arg = b;

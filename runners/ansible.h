@@ -39,6 +39,7 @@ struct host_events {
 struct batch_events {
 	struct host_events *hosts;
 	size_t n;
+	char *content_dir; /* what paths of files begin with; NULL: not known */
 	struct buf line;   /* not ended yet */
 	bool ended;        /* the end marker came */
 	bool shared_stats; /* set_stats without per_host: nobody's */

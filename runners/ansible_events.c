@@ -41,18 +41,15 @@ static const char *resource_status(const char *status)
 }
 
 /* where: the path of a file and the number of a line; of the path what is below the content. */
-static void add_resource(struct host_events *h, const char *task, const char *status, const char *where, const char *text)
+static void add_resource(
+        const struct batch_events *e, struct host_events *h, const char *task, const char *status, const char *where, const char *text)
 {
-	const char *colon = strrchr(where, ':'), *root = strstr(where, "/batch/"), *kind = resource_status(status);
+	const char *colon = strrchr(where, ':'), *kind = resource_status(status);
+	size_t root = e->content_dir ? strlen(e->content_dir) : 0;
 	if (!kind)
 		return;
-	if (root) {
-		where = root + strlen("/batch/");
-		const char *below = strchr(where, '/');
-		if (!strncmp(where, "roles/", 6))
-			below = strchr(where + 6, '/');
-		where = below && below < colon ? below + 1 : where;
-	}
+	if (root && !strncmp(where, e->content_dir, root) && where[root] == '/')
+		where += root + 1;
 	_cleanup_free_ char *file = colon && colon > where ? xasprintf("%.*s", (int)(colon - where), where) : NULL;
 	if (!h->resources)
 		h->resources = json_array();
@@ -70,7 +67,7 @@ static void on_result(struct batch_events *e, struct host_events *h, size_t i, c
 	}
 	buf_addf(&b, "%s%s%s\n", status, *text ? ": " : "", text);
 	write_text(e, i, &b);
-	add_resource(h, task, status, text_of(event, "where"), text);
+	add_resource(e, h, task, status, text_of(event, "where"), text);
 	if (!strcmp(status, "changed") && !h->changes++)
 		str_replace(&h->changed_task, task);
 	if (!strcmp(status, "failed") || !strcmp(status, "unreachable")) {
@@ -149,6 +146,7 @@ void batch_events_release(struct batch_events *e)
 		json_decref(e->hosts[i].resources);
 	}
 	free(e->hosts);
+	free(e->content_dir);
 	buf_release(&e->line);
 	e->hosts = NULL;
 	e->n = 0;

@@ -4,6 +4,8 @@
 #include "providers/provider.h"
 #include "runners/ansible.h"
 #include "runners/node.h"
+#include "runners/onnode.h"
+#include "runners/puppet.h"
 #include "runners/script.h"
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -387,6 +389,58 @@ Test(ansible, check_tells_what_is_missing)
 	put(dir, "tasks/main.yml", "[]\n", 0644);
 	cr_assert_eq(ops->check(dir, NULL, NULL), 0);
 	drop(dir);
+}
+
+Test(puppet, the_class_is_the_first_that_is_defined)
+{
+	struct buf b = {0};
+	cr_assert(puppet_class("# class etcd in a comment\n  class   redis_cache(\n  String $a) {}\nclass other {}\n", &b));
+	cr_assert_str_eq(buf_str(&b), "redis_cache");
+	cr_assert_not(puppet_class("class a::b {}\n", &b));
+	cr_assert_not(puppet_class("", &b));
+	buf_release(&b);
+}
+
+Test(puppet, hiera_interpolates_nothing_of_ours)
+{
+	json_t *params = json_pack("{s:s, s:i}", "pass-word", "a%{facts}b", "size", 3), *inputs = json_pack("{s:[s]}", "nodes", "%{x}");
+	json_t *secret = json_pack("[s]", "pass-word");
+	struct run_item item = {.params = params, .inputs = inputs, .secret_params = secret};
+	json_t *data = puppet_data(&item, "etcd", true);
+	cr_assert_str_eq(json_string_value(json_object_get(data, "etcd::pass_word")), "a%{literal('%')}{facts}b");
+	cr_assert_eq(json_integer_value(json_object_get(data, "etcd::size")), 3);
+	cr_assert_str_eq(json_string_value(json_array_get(json_object_get(json_object_get(data, "rebar"), "nodes"), 0)), "%{literal('%')}{x}");
+	cr_assert(json_object_get(json_object_get(data, "lookup_options"), "etcd::pass_word"));
+	cr_assert_not(json_object_get(json_object_get(data, "lookup_options"), "etcd::size"));
+	json_decref(data);
+	json_decref(params);
+	json_decref(inputs);
+	json_decref(secret);
+}
+
+Test(report, has_one_form_and_an_end)
+{
+	json_t *resources = json_array(),
+	       *told = json_pack("{s:[{s:s, s:s, s:s, s:i, s:s}, {s:s, s:i}, i]}", "resources", "name", "File[/a]", "status", "changed", "file",
+	               "/c/manifests/init.pp", "line", 7, "message", "created", "status", "odd", "line", -1, 5);
+	report_take(resources, told, "/c/");
+	for (int i = 0; i < 3000; i++)
+		report_add(resources, "same", "unchanged", NULL, 0, NULL);
+	struct run_item item = {0};
+	json_t *report = run_report("puppet", &item, resources), *first = json_array_get(json_object_get(report, "resources"), 0);
+	cr_assert_eq(json_integer_value(json_object_get(report, "changed")), 1);
+	cr_assert_eq(json_integer_value(json_object_get(report, "failed")), 2, "what is not understood is no success");
+	cr_assert_eq(json_integer_value(json_object_get(report, "unchanged")), 3000);
+	cr_assert_eq(json_array_size(json_object_get(report, "resources")), 3);
+	cr_assert_eq(json_integer_value(json_object_get(report, "left_out")), 3000);
+	cr_assert_str_eq(json_string_value(json_object_get(first, "file")), "manifests/init.pp");
+	struct buf why = {0};
+	cr_assert(report_tell(resources, "changed", &why));
+	cr_assert_str_eq(buf_str(&why), "File[/a] (manifests/init.pp:7): created");
+	buf_release(&why);
+	json_decref(report);
+	json_decref(resources);
+	json_decref(told);
 }
 
 Test(table, every_runner_is_whole)
