@@ -60,7 +60,8 @@ struct write_request {
 	void (*done)(struct write_request *w, int rc, const struct err *err);
 	void *data;
 	struct engine *engine; /* from here on the engine's own */
-	char *who;             /* "root (bash 4711)"; NULL: not known yet */
+	char *who;             /* "root (bash 4711)" */
+	bool who_known;        /* engine's thread */
 	struct write_request *next;
 };
 void engine_write(struct engine *e, struct write_request *w);

@@ -712,8 +712,10 @@ static void who_work(void *arg)
 
 static void who_known(void *arg)
 {
-	struct engine *e = ((struct write_request *)arg)->engine;
-	for (struct write_request *w; (w = e->asked) && w->who;) {
+	struct write_request *asked = arg;
+	struct engine *e = asked->engine;
+	asked->who_known = true; /* of the others a worker may be writing 'who' */
+	for (struct write_request *w; (w = e->asked) && w->who_known;) {
 		if (!(e->asked = w->next))
 			e->asked_tail = &e->asked;
 		/* One store at a time, and each sees what was written before it: what lies in the repo is read first. */
@@ -735,5 +737,6 @@ void engine_write(struct engine *e, struct write_request *w)
 {
 	w->engine = e;
 	w->who = NULL;
+	w->who_known = false;
 	engine_post(e, write_ask, w);
 }
