@@ -367,7 +367,8 @@ const char **node_collect_args(const char *const args[4], const struct run_item 
 	while (item->secret_outputs && !item->check && item->secret_outputs[n])
 		n++;
 	const char **all = xcalloc(n + 6, sizeof *all);
-	memcpy(all, args, 4 * sizeof *all);
+	for (size_t i = 0; i < 4; i++)
+		all[i] = args[i];
 	all[4] = item->role;
 	for (size_t i = 0; i < n; i++)
 		all[5 + i] = item->secret_outputs[i];
