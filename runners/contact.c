@@ -11,7 +11,8 @@
 #define HANDSHAKE_MS 30000
 #define REFUSED_FOR_MS 10000 /* a machine that boots may refuse a key that it will take in a moment */
 
-/* Ownership, then facts as lines. Only such facts as do not change by themselves: they feed digests. No Python, no tools beyond POSIX. */
+/* Ownership, then facts as lines. Such facts as do not change by themselves, for they feed digests; and the packages, which do not. No Python, no
+ * tools beyond POSIX and the system's own package database. */
 static const char contact_script[] =
         "set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         "R=/var/lib/rebar OWNER=$1 MOUNTS=$2 ADOPT=$3\n"
@@ -50,6 +51,8 @@ static const char contact_script[] =
         "	read -r a < $d/address; echo \"nic $i $a\"\n"
         "	n=$((n + 1)); [ $n -lt 64 ] || break\n"
         "done < /proc/net/dev\n"
+        "{ dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' || rpm -qa --qf 'ii %{NAME} %{VERSION}-%{RELEASE}\\n'; } 2>/dev/null |\n"
+        "	sed -n 's/^ii */package /p'\n"
         "echo end\n";
 
 struct contact_try {
@@ -96,6 +99,18 @@ static void add_pair(json_t *facts, const char *list, char *text, const char *se
 }
 
 /* NULL unless the last line is "end". */
+/* "openssl 3.0.17-1~deb12u2" */
+static void add_package(json_t *facts, char *text)
+{
+	char *blank = strchr(text, ' ');
+	json_t *all = json_object_get(facts, "packages");
+	if (!all)
+		json_object_set_new(facts, "packages", all = json_object());
+	if (blank)
+		*blank++ = 0;
+	json_object_set_new(all, text, text_value(blank ? blank : ""));
+}
+
 static json_t *parse_facts(char *text)
 {
 	json_t *facts = json_pack("{s:[],s:[]}", "disks", "nics");
@@ -111,6 +126,8 @@ static json_t *parse_facts(char *text)
 			add_pair(facts, "disks", value, "size", true);
 		else if (!strcmp(line, "nic"))
 			add_pair(facts, "nics", value, "mac", false);
+		else if (!strcmp(line, "package"))
+			add_package(facts, value);
 		else if (!strcmp(line, "cpus") || !strcmp(line, "memory"))
 			json_object_set_new(facts, line, json_integer(strtoll(value, NULL, 10)));
 		else

@@ -165,6 +165,7 @@ static void check_ended(struct run *r, const struct run_done *done, const char *
 		nr->check_told = false;
 		nr->node->checking = false;
 		store_del_run(engine_batch(e), r->item.number);
+		nr->node->facts_old = true;
 		if (nr->row.last_incarnation == (int64_t)r->target.incarnation && done->result == RUN_OK)
 			found(e, nr, drift);
 		else if (nr->row.last_incarnation == (int64_t)r->target.incarnation && done->result != RUN_CANCELLED)

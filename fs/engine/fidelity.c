@@ -237,11 +237,11 @@ static const struct def_role *group_role(const struct def_group *g, const char *
 
 static void compare_role(const struct model *m, struct fidelity *f, const char *group, const struct def_role *here, const struct def_role *there)
 {
-	const char *name = (here ? here : there)->name;
 	if (!here || !there) {
-		one_sided(f, FIDELITY_CONTENT, group, name, "role", here);
+		one_sided(f, FIDELITY_CONTENT, group, here ? here->name : there->name, "role", here);
 		return;
 	}
+	const char *name = here->name;
 	compare_part(m, f, FIDELITY_CONTENT, group, name, "content", false);
 	compare_part(m, f, FIDELITY_CONTENT, group, name, "runner", false);
 	for (size_t i = 0; i < here->n_params; i++)
@@ -262,21 +262,75 @@ static enum fidelity_cure fact_cure(const char *fact, const struct def_group *he
 	return limited ? CURE_SIZE : CURE_MACHINE;
 }
 
+#define SHOWN_PACKAGES 5
+
+/* "openssl 3.0.17, zlib1g -" of what other has not, or in another version. */
+static void packages_say(json_t *own, json_t *other, struct buf *out)
+{
+	const char *name;
+	json_t *version;
+	size_t n = 0;
+	_cleanup_buf_ struct buf list = {0};
+	json_object_foreach(own, name, version) if (!json_equal(version, json_object_get(other, name)) && n++ < SHOWN_PACKAGES)
+	        buf_addf(&list, "%s%s %s", list.len ? ", " : "", name, json_string_value(version));
+	json_object_foreach(other, name, version) if (!json_object_get(own, name) && n++ < SHOWN_PACKAGES)
+	        buf_addf(&list, "%sno %s", list.len ? ", " : "", name);
+	buf_addf(out, "%s", buf_str(&list));
+	if (n > SHOWN_PACKAGES)
+		buf_addf(out, " and %zu more", n - SHOWN_PACKAGES);
+}
+
+/* A list of packages is too long to be shown: how many, and which of two it is. */
+static void packages_name(struct tally *t)
+{
+	for (size_t i = 0; i < t->n_values; i++) {
+		json_t *all = json_loads(t->values[i].text, 0, NULL);
+		char hex[HASH_HEX];
+		hash_hex(&t->values[i].hash, hex);
+		free(t->values[i].text);
+		t->values[i].text = xasprintf("%zu packages (%.8s)", json_object_size(all), hex);
+		json_decref(all);
+	}
+}
+
+static void compare_packages(struct fidelity *f, const char *group, struct tally *here, struct tally *there)
+{
+	struct fidelity_item *it = item_add(f, FIDELITY_FACT, group, NULL, "packages");
+	json_t *a = here->n_values == 1 ? json_loads(here->values[0].text, 0, NULL) : NULL;
+	json_t *b = there->n_values == 1 ? json_loads(there->values[0].text, 0, NULL) : NULL;
+	packages_name(here);
+	packages_name(there);
+	item_compare(it, here, there, "not known", CURE_PACKAGES);
+	if (a && b && !it->same && it->cure == CURE_PACKAGES) {
+		struct buf x = {0}, y = {0};
+		packages_say(a, b, &x);
+		packages_say(b, a, &y);
+		free(it->here);
+		free(it->there);
+		it->here = buf_detach(&x, NULL);
+		it->there = buf_detach(&y, NULL);
+	}
+	json_decref(a);
+	json_decref(b);
+}
+
 static void compare_machines(struct fidelity *f, const struct def_group *g, const struct def_group *other)
 {
 	const char *group = g->name;
-	static const char *const facts[] = {"os", "os-version", "kernel", "arch", "cpus", "memory", NULL};
-	enum { N_FACTS = sizeof facts / sizeof *facts - 1 };
+	static const char *const facts[] = {"os", "os-version", "kernel", "arch", "cpus", "memory", "packages", NULL};
+	enum { N_FACTS = sizeof facts / sizeof *facts - 1, PACKAGES = N_FACTS - 1 };
 	struct tally here[N_FACTS + 1] = {0}, there[N_FACTS + 1] = {0};
 	tally_facts(f->here, group, facts, here);
 	tally_facts(f->there, group, facts, there);
 	tally_image(f->here, group, &here[N_FACTS]);
 	tally_image(f->there, group, &there[N_FACTS]);
 	item_compare(item_add(f, FIDELITY_IMAGE, group, NULL, "image"), &here[N_FACTS], &there[N_FACTS], "no machine", CURE_IMAGE);
-	for (size_t k = 0; k < N_FACTS; k++)
+	for (size_t k = 0; k < PACKAGES; k++)
 		if (here[k].n_values || there[k].n_values) /* else a kind of machine that tells neither side */
 			item_compare(
 			        item_add(f, FIDELITY_FACT, group, NULL, facts[k]), &here[k], &there[k], "not known", fact_cure(facts[k], g, other));
+	if (here[PACKAGES].n_values || there[PACKAGES].n_values)
+		compare_packages(f, group, &here[PACKAGES], &there[PACKAGES]);
 	for (size_t k = 0; k <= N_FACTS; k++) {
 		tally_release(&here[k]);
 		tally_release(&there[k]);
@@ -336,7 +390,8 @@ void fidelity_release(struct fidelity *f)
 static const char *const kind_names[FIDELITY_KINDS] = {"content", "parameters", "image", "facts"};
 static const char *const definition = "percent: of all things compared, those that are the same on all nodes of both, rounded down.\n"
                                       "Compared are, by group: of each role its content, its runner's keys and each parameter, as last run\n"
-                                      "with success; of the machines their image and the facts os, os-version, kernel, arch, cpus, memory.\n"
+                                      "with success; of the machines their image and the facts os, os-version, kernel, arch, cpus, memory\n"
+                                      "and packages with their versions.\n"
                                       "Held nodes do not count.";
 
 static void cure_say(const struct fidelity *f, enum fidelity_cure cure, struct buf *out)
@@ -360,6 +415,9 @@ static void cure_say(const struct fidelity *f, enum fidelity_cure cure, struct b
 		break;
 	case CURE_SIZE:
 		buf_addf(out, "make the machines alike: 'cpus' and 'memory' in the group of %s and of %s", here, there);
+		break;
+	case CURE_PACKAGES:
+		buf_adds(out, "install the same versions: in the image's recipe, or by a role that names them");
 		break;
 	case CURE_MACHINE:
 		buf_adds(out, "other machines: nothing in the repo closes these");

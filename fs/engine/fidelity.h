@@ -7,7 +7,7 @@
 
 enum fidelity_kind { FIDELITY_CONTENT, FIDELITY_PARAM, FIDELITY_IMAGE, FIDELITY_FACT, FIDELITY_KINDS };
 /* What would close a gap. */
-enum fidelity_cure { CURE_NONE, CURE_FINISH, CURE_DESCRIBE, CURE_CONTENT, CURE_PARAM, CURE_IMAGE, CURE_SIZE, CURE_MACHINE };
+enum fidelity_cure { CURE_NONE, CURE_FINISH, CURE_DESCRIBE, CURE_CONTENT, CURE_PARAM, CURE_IMAGE, CURE_SIZE, CURE_PACKAGES, CURE_MACHINE };
 struct fidelity_item {
 	enum fidelity_kind kind;
 	char *group, *role; /* role NULL: of the machines */

@@ -439,6 +439,7 @@ static char *op_keep(void *arg, const char *s)
 static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
 {
 	struct node_op *op = op_new(e, n, OP_CONTACT);
+	n->facts_old = false;
 	node_target(&e->m, n, &op->target, op_keep, op);
 	op->contact.target = &op->target;
 	op->contact.timeout_ms = timeout_ms;
@@ -687,6 +688,17 @@ static bool adopt_step(struct engine *e, struct node *n)
 	return false;
 }
 
+/* Facts are read again when all that was to run on the node has run: roles install packages, and a check is asked what is there. */
+static bool facts_wanted(const struct node *n)
+{
+	if (!n->facts_old || n->running || n->checking || n->row.held)
+		return false;
+	for (size_t i = 0; i < n->n_roles; i++)
+		if (n->roles[i]->due || n->roles[i]->wish_check)
+			return false;
+	return true;
+}
+
 void node_step(struct engine *e, struct node *n)
 {
 	struct deployment *d = n->deployment;
@@ -767,7 +779,7 @@ void node_step(struct engine *e, struct node *n)
 			node_ready(e, n);
 		else if (n->provider->ops->simulate)
 			return;
-		else if (n->row.phase == NODE_BOOTING || !n->contacted || n->unreachable)
+		else if (n->row.phase == NODE_BOOTING || !n->contacted || n->unreachable || facts_wanted(n))
 			contact_step(e, n);
 		return;
 	}

@@ -111,6 +111,7 @@ struct node {
 	struct node_op *op; /* the provider call or contact under way */
 	bool queued, dirty;
 	bool cancel_op;        /* the operation under way is to be stopped */
+	bool facts_old;        /* something ran or was checked since they were read */
 	bool contacted;        /* ownership was checked since this daemon started: nothing runs before that */
 	bool rebuilding;       /* its machine is being destroyed to be made anew */
 	bool waits_for_slot;   /* stands in its provider's queue: max-parallel */

@@ -222,6 +222,7 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 			str_replace(&nr->row.approved_unknown, NULL);
 		}
 		nr->row.wish_run = false;
+		nr->node->facts_old = true;
 		if (done->result == RUN_OK) {
 			str_replace(&nr->row.error, NULL);
 			str_replace(&nr->row.drift, NULL);

@@ -3,7 +3,7 @@
 # Drift: what somebody changes on a machine by hand is found by a check, told in the tool's own words, and repaired where that was asked for - by the
 # same files for a script and for Ansible.
 . "$(dirname "$0")/lib.sh"
-needs root fuse ssh-keygen unshare ansible-playbook
+needs root fuse jq ssh-keygen unshare ansible-playbook
 ROOT_TREE_PROGRAMS=(nginx haproxy python3)
 [ -n "${REBARFS_E2E_NETWORK:-}" ] || make_root_tree_if_needed web nginx-light haproxy
 in_own_network
@@ -12,9 +12,10 @@ net_up
 tree=$(root_tree "${ROOT_TREE_PROGRAMS[@]}") || exit 1
 machine m1 11 "$tree"
 machine m2 12 "$tree"
+machine m3 13 "$tree"
 
 printf '[provider]\ntype = ssh\napply = auto\n[ssh]\nkey = %s\n' "$T/id" | document providers/machines/provider.ini
-for n in 1 2; do printf '[node]\nprovider = machines\naddress = 10.77.0.1%s\n' $n | document nodes/m$n/node.ini; done
+for n in 1 2 3; do printf '[node]\nprovider = machines\naddress = 10.77.0.1%s\n' $n | document nodes/m$n/node.ini; done
 printf '[role]\nrunner = script\n[param word]\ntype = string\ndefault = one\n' | document roles/motd/role.ini
 printf '#!/bin/sh\necho "$REBAR_PARAM_WORD" >/etc/motd\necho ran >>/root/ran\n' | document roles/motd/apply
 printf '#!/bin/sh\necho "$REBAR_PARAM_WORD" | diff -u /etc/motd -\n' | document roles/motd/check
@@ -56,6 +57,19 @@ expect "a script that was only checked changed nothing" "$(on 11 cat /etc/motd) 
 expect_match "ansible's drift" "$(cat "$MNT/deployments/s/events")" "s/m1/issue: drifted: task 'issue : the greeting' would change something"
 expect "what is to be repaired is" "$(on 11 cat /etc/issue)" hello
 expect "ansible ran again only where it had to" "$(runs "$MNT/nodes/m1/roles/issue") $(runs "$MNT/nodes/m2/roles/issue")" "2 1"
+
+# A check asks what is there, too: a package that somebody installed by hand is a fact, and a gap between two stages.
+printf '[deployment]\nlike = s\n[nodes all]\nnodes = m3\n' | document deployments/t/deployment.ini
+eventually 10 "the second stage" test -e "$MNT/deployments/t/wait"
+settle t 60
+expect_no_match "no package makes them differ" "$(cat "$MNT/deployments/t/fidelity/s")" "all packages"
+expect "packages are a fact" "$(jq -r '.packages | has("libc6") and has("dash")' "$MNT/nodes/m3/facts.json")" true
+on 13 'printf "\nPackage: handmade\nStatus: install ok installed\nMaintainer: x\nArchitecture: all\nVersion: 1.2-3\nDescription: x\n" >>/var/lib/dpkg/status'
+echo check >"$MNT/nodes/m3/ctl"
+settle t 60
+eventually 10 "a package that came" sh -c 'jq -e ".packages.handmade == \"1.2-3\"" "$1" >/dev/null' - "$MNT/nodes/m3/facts.json"
+expect_match "the gap" "$(cat "$MNT/deployments/t/fidelity/s")" '^  all packages +handmade 1.2-3 here, no handmade in s$'
+rm -r "$REPO/deployments/t"
 
 # It is remembered, and gone after a run.
 kill_hard
