@@ -65,5 +65,8 @@ json_t *run_report(const char *tool, const struct run_item *item, const json_t *
 void report_take(json_t *resources, const json_t *report, const char *strip);
 /* The first resource with this status as a sentence: "NAME (FILE:LINE): MESSAGE"; false: there is none. */
 bool report_tell(const json_t *resources, const char *status, struct buf *out);
+/* What a tool's run came to by its own report: as for report_take, and {"status": "failed" or another word, "errors": [text]}. Without one it failed,
+ * whatever the exit status says. */
+void report_judge(const char *tool, const struct onnode_end *end, struct onnode_verdict *v);
 
 #endif

@@ -104,3 +104,35 @@ json_t *run_report(const char *tool, const struct run_item *item, const json_t *
 	json_object_set_new(report, "resources", kept);
 	return report;
 }
+
+void report_judge(const char *tool, const struct onnode_end *end, struct onnode_verdict *v)
+{
+	const char *status = json_string_value(json_object_get(end->report, "status"));
+	if (!status) {
+		v->result = RUN_FAILED;
+		if (end->exit_status == 0)
+			buf_addf(&v->why, "%s ended well, but wrote no report", tool);
+		else
+			buf_addf(&v->why, "exit %d", end->exit_status);
+		if (*end->tail)
+			buf_addf(&v->why, ": %s", end->tail);
+		return;
+	}
+	report_take(v->resources, end->report, NULL);
+	if (report_tell(v->resources, "failed", &v->why)) {
+		v->result = RUN_FAILED;
+	} else if (!strcmp(status, "failed")) {
+		const char *first = json_string_value(json_array_get(json_object_get(end->report, "errors"), 0));
+		v->result = RUN_FAILED;
+		buf_addf(&v->why, "%s failed: %s", tool, first ? first : end->tail);
+	} else if (end->exit_status != 0) {
+		v->result = RUN_FAILED;
+		buf_addf(&v->why, "exit %d: %s", end->exit_status, end->tail);
+	} else {
+		v->drifted = report_tell(v->resources, "changed", &v->why);
+	}
+	if (end->item->hide)
+		buf_reset(&v->why);
+	if (end->item->hide && v->result != RUN_OK)
+		buf_addf(&v->why, "exit %d", end->exit_status);
+}
