@@ -1,5 +1,6 @@
 /* What the tools on a node are given, and how the end of a run is judged. */
 #include "fs/base/buf.h"
+#include "runners/chef.h"
 #include "runners/onnode.h"
 #include "runners/salt.h"
 #include <criterion/criterion.h>
@@ -12,6 +13,19 @@ Test(salt, the_pillar_holds_parameters_and_all_inputs)
 	cr_assert_str_eq(json_string_value(json_object_get(own, "pass-word")), "a{{ x }}");
 	cr_assert(json_equal(json_object_get(pillar, "rebar"), inputs));
 	json_decref(pillar);
+	json_decref(params);
+	json_decref(inputs);
+}
+
+Test(chef, attributes_hold_parameters_inputs_and_what_is_to_run)
+{
+	json_t *params = json_pack("{s:i}", "size", 3), *inputs = json_pack("{s:[s]}", "nodes", "n");
+	struct run_item item = {.params = params, .inputs = inputs};
+	json_t *attributes = chef_attributes(&item, "redis");
+	cr_assert_eq(json_integer_value(json_object_get(json_object_get(attributes, "redis"), "size")), 3);
+	cr_assert(json_equal(json_object_get(attributes, "rebar"), inputs));
+	cr_assert_str_eq(json_string_value(json_array_get(json_object_get(attributes, "run_list"), 0)), "recipe[redis]");
+	json_decref(attributes);
 	json_decref(params);
 	json_decref(inputs);
 }

@@ -1,0 +1,2 @@
+name 'hello-chef'
+version '1.0.0'
