@@ -1,5 +1,5 @@
-/* The chef runner: the role's directory is a cookbook, and chef-client on the node applies its default recipe in local mode. A client that is told to
- * end by SIGTERM exits 0: so that what our report handler writes decides. */
+/* The chef runner: the role's directory is a cookbook, and chef-client on the node applies its default recipe in local mode. A client that is told
+ * to end by SIGTERM exits 0: so that what our report handler writes decides. */
 #include "runners/chef.h"
 #include "fs/base/mem.h"
 #include "fs/base/secret.h"
