@@ -211,7 +211,8 @@ static int find_dir(const char *path, const char *what, char **ret, struct err *
 	int code = real && stat(real, &st) == 0 ? (S_ISDIR(st.st_mode) ? 0 : ENOTDIR) : errno ? errno : EIO;
 	if (code) {
 		free(real);
-		return err_errno(err, code, "cannot use '%s' as the %s", path, what);
+		err_errno(err, code, "cannot use '%s' as the %s", path, what);
+		return -code;
 	}
 	*ret = real;
 	return 0;

@@ -96,8 +96,10 @@ bool def_refers_to(const struct def_deployment *dep, const char *path)
 	bool found = false;
 	if (!doc_path_parse(path, &kind, &name))
 		return false;
-	for (const struct def_deployment *d = dep; d && kind == DOC_DEPLOYMENT; d = d->like)
-		found |= !strcmp(d->name, name);
+	const struct def_deployment *d = dep;
+	do
+		found |= kind == DOC_DEPLOYMENT && !strcmp(d->name, name);
+	while ((d = d->like));
 	for (size_t i = 0; i < dep->n_roles && kind == DOC_ROLE; i++)
 		found |= !strcmp(dep->roles[i]->name, name);
 	for (size_t i = 0; i < dep->n_groups; i++) {

@@ -143,7 +143,7 @@ static bool reading_aim(struct reading *rd)
 	for (size_t i = 0; nr && i < nr->n_outputs; i++)
 		if (!strcmp(nr->outputs[i].key, rd->key) && output_is_secret(&nr->outputs[i]))
 			rd->mark = xstrdup(nr->outputs[i].value);
-	if (!rd->mark || !n->row.address || n->provider->ops->simulate)
+	if (!n || !rd->mark || !n->row.address || n->provider->ops->simulate)
 		return false;
 	node_target(&rd->e->m, n, &rd->target, reading_keep, rd);
 	return true;

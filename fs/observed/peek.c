@@ -97,7 +97,7 @@ static int read_all(const char *path, bool wal, struct store_contents *ret, stru
 int store_peek(const char *path, struct store_contents *ret, struct err **err)
 {
 	for (int i = 1;; i++) {
-		struct seen before, after;
+		struct seen before = {0}, after = {0};
 		struct store_contents c = {0};
 		int rc = see(path, &before, err);
 		if (rc < 0)

@@ -256,7 +256,7 @@ static int inode_new(struct view *v, struct repo_inode *parent, const char *name
 		return no_room(r);
 	int fd = hold ? openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
 	if (hold && (fd < 0 || fstat(fd, st) < 0)) {
-		int code = errno;
+		int code = errno ? errno : EIO;
 		if (fd >= 0)
 			close(fd);
 		return -code;
