@@ -5,7 +5,8 @@
 
 extern const struct provider_ops provider_container, provider_vm, provider_metal, provider_ssh, provider_exec, provider_fake;
 
-const struct provider_ops *const provider_table[] = {&provider_container, &provider_vm, &provider_metal, &provider_ssh, &provider_exec, &provider_fake, NULL};
+const struct provider_ops *const provider_table[] = {
+        &provider_container, &provider_vm, &provider_metal, &provider_ssh, &provider_exec, &provider_fake, NULL};
 
 const struct provider_ops *provider_find(const char *type)
 {

@@ -29,7 +29,7 @@
 #define NUMBER_TEXT(x) TEXT_OF(x)
 #define LOG_ASKED "$((" NUMBER_TEXT(RUN_LOG_MAX) " + 1))"
 
-#define REPORT_MAX 8388608 /* of a tool's own words about its resources */
+#define REPORT_ASKED "8388608" /* bytes at most of a tool's own words about its resources */
 
 #define COMMON TOOLS "printf '\\036rebar\\n'\n"
 
@@ -184,29 +184,28 @@ const char node_collect[] = COMMON
         "fi\n"
         "f=0; [ -f \"$D/failed\" ] && f=$(head -c 500 \"$D/failed\" | wc -c); echo failed $((f))\n"
         "P=$D; [ -f \"$D/private\" ] && read -r P < \"$D/private\"\n"
-        "r=0; [ -f \"$P/report.json\" ] && r=$(head -c " NUMBER_TEXT(
-                REPORT_MAX) " \"$P/report.json\" | wc -c); echo report $((r))\n"
-                            "n=0; [ $OFFSET -ge 0 ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0\n"
-                            "[ $n -le " LOG_ASKED " ] || n=" LOG_ASKED "; echo log $n\n"
-                            "set --\n"
-                            "for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
-                            "	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"
-                            "	k=${o##*/}\n"
-                            "	case $k in .* | *[!A-Za-z0-9_.-]*) echo \"bad-name $(printf %s \"$k\" | tr -c 'A-Za-z0-9_.-' '[?*]' | head -c 80)\"; "
-                            "continue;; esac\n"
-                            "	[ -f \"$o\" ] && [ ! -h \"$o\" ] || { echo bad-kind $k; continue; }\n"
-                            "	s=$(($(wc -c < \"$o\")))\n"
-                            "	[ $s -le 65536 ] || { echo bad-size $k $s; continue; }\n"
-                            "	[ $# -lt 1000 ] || { echo bad-number; break; }\n"
-                            "	echo output $k $s; set -- \"$@\" \"$o\"\n"
-                            "done\n"
-                            "echo\n"
-                            "[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
-                            "[ $r -gt 0 ] && head -c $r \"$P/report.json\"\n"
-                            "[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
-                            "[ $# -gt 0 ] && cat \"$@\"\n"
-                            "[ $state = done ] && : > \"$D/seen\"\n"
-                            "exit 0\n";
+        "r=0; [ -f \"$P/report.json\" ] && r=$(head -c " REPORT_ASKED " \"$P/report.json\" | wc -c); echo report $((r))\n"
+        "n=0; [ $OFFSET -ge 0 ] && [ -f \"$D/log\" ] && n=$(($(wc -c < \"$D/log\") - OFFSET)); [ $n -ge 0 ] || n=0\n"
+        "[ $n -le " LOG_ASKED " ] || n=" LOG_ASKED "; echo log $n\n"
+        "set --\n"
+        "for o in \"$D\"/outputs/* \"$D\"/outputs/.[!.]* \"$D\"/outputs/..?*; do\n"
+        "	[ -e \"$o\" ] || [ -h \"$o\" ] || continue\n"
+        "	k=${o##*/}\n"
+        "	case $k in .* | *[!A-Za-z0-9_.-]*) echo \"bad-name $(printf %s \"$k\" | tr -c 'A-Za-z0-9_.-' '[?*]' | head -c 80)\"; "
+        "continue;; esac\n"
+        "	[ -f \"$o\" ] && [ ! -h \"$o\" ] || { echo bad-kind $k; continue; }\n"
+        "	s=$(($(wc -c < \"$o\")))\n"
+        "	[ $s -le 65536 ] || { echo bad-size $k $s; continue; }\n"
+        "	[ $# -lt 1000 ] || { echo bad-number; break; }\n"
+        "	echo output $k $s; set -- \"$@\" \"$o\"\n"
+        "done\n"
+        "echo\n"
+        "[ $f -gt 0 ] && head -c $f \"$D/failed\"\n"
+        "[ $r -gt 0 ] && head -c $r \"$P/report.json\"\n"
+        "[ $n -gt 0 ] && tail -c +$((OFFSET + 1)) \"$D/log\" | head -c $n\n"
+        "[ $# -gt 0 ] && cat \"$@\"\n"
+        "[ $state = done ] && : > \"$D/seen\"\n"
+        "exit 0\n";
 
 const char node_clean[] =
         COMMON "ours\n"

@@ -40,6 +40,7 @@ struct onnode_run {
 	bool seen;  /* it began for certain */
 	bool finished;
 	bool drifted, marked;
+	const char *no_check; /* after "role NAME " */
 	const char *stopping; /* reason: "cancelled", "timeout" */
 	int64_t give_up, starting_until, backoff_ms;
 	struct run_log log;
@@ -595,7 +596,7 @@ static void next_step(struct onnode_run *s)
 {
 	switch (s->step) {
 	case STEP_NO_CHECK:
-		finish_why(s, RUN_NOT_STARTED, "role %s has no executable 'check'", s->item->role);
+		finish_why(s, RUN_NOT_STARTED, "role %s %s", s->item->role, s->no_check);
 		return;
 	case STEP_START:
 		step_start(s);
@@ -639,8 +640,8 @@ static void run_one(struct runner *r, struct run_item *item)
 	int rc = run_log_open(&s->log, item->run_dir);
 	if (rc < 0)
 		log_msg(LOG_WARN, "no log is kept: cannot open '%s/log': %s", item->run_dir, strerror(-rc));
-	bool can_check = !r->tool->can_check || r->tool->can_check(item);
-	step_in(s, item->check && !can_check ? STEP_NO_CHECK : STEP_START, 0);
+	s->no_check = item->check && r->tool->no_check ? r->tool->no_check(item) : NULL;
+	step_in(s, s->no_check ? STEP_NO_CHECK : STEP_START, 0);
 }
 
 void onnode_run(struct runner *r, struct run_item *const *items, size_t n)

@@ -26,7 +26,7 @@ struct onnode_verdict {
 
 struct onnode_tool {
 	const char *name;
-	bool (*can_check)(const struct run_item *item); /* whether a dry run is possible; NULL: always */
+	const char *(*no_check)(const struct run_item *item); /* why a dry run is not possible, after "role NAME "; NULL: it is. May be NULL */
 	/* The shell script that supervises one run on the node; most are onnode_supervisor with a command line. */
 	void (*supervisor)(struct buf *out, const struct run_item *item);
 	/* Only with secrets: a shell script that the supervisor finds in memory as "$S/env", for all that must not lie on a disk. */

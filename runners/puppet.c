@@ -140,15 +140,19 @@ static void add_modulepath(struct buf *out, const struct run_item *item)
 	}
 }
 
-static void files(struct buf *out, const struct run_item *item)
+static void class_of(const struct run_item *item, struct buf *class)
 {
-	_cleanup_buf_ struct buf class = {0}, site = {0};
-	if (module_class(item->content_dir, &class, NULL) < 0)
-		buf_adds(&class, "none"); /* its content is gone from the store: only ever where a run is attached to */
-	json_t *data = puppet_data(item, buf_str(&class), settings_bool(item->settings, keys, "role", "sensitive"));
+	if (module_class(item->content_dir, class, NULL) < 0)
+		buf_adds(class, "none"); /* its content is gone from the store: only ever where a run is attached to */
+}
+
+static void files(struct buf *out, const struct run_item *item, const char *class)
+{
+	_cleanup_buf_ struct buf site = {0};
+	json_t *data = puppet_data(item, class, settings_bool(item->settings, keys, "role", "sensitive"));
 	char *text = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(15));
-	buf_addf(&site, "include %s", buf_str(&class));
-	buf_addf(out, "mkdir -p modules data lib/puppet/reports conf && ln -s \"$C\" modules/%s || exit 126\n", buf_str(&class));
+	buf_addf(&site, "include %s", class);
+	buf_addf(out, "mkdir -p modules data lib/puppet/reports conf && ln -s \"$C\" modules/%s || exit 126\n", class);
 	supervisor_file(out, "lib/puppet/reports/rebar.rb", processor);
 	supervisor_file(out, "hiera.yaml",
 	        "version: 5\nhierarchy:\n  - name: rebar\n    data_hash: json_data\n    path: node.json\ndefaults:\n  datadir: data\n");
@@ -158,13 +162,20 @@ static void files(struct buf *out, const struct run_item *item)
 	json_decref(data);
 }
 
+static void private_files(struct buf *out, const struct run_item *item)
+{
+	_cleanup_buf_ struct buf class = {0};
+	class_of(item, &class);
+	files(out, item, buf_str(&class));
+}
+
 /* Everything that Puppet keeps lies in the run's own directory: its bucket holds copies of the files it replaced, secrets too. */
 static void supervisor(struct buf *out, const struct run_item *item)
 {
 	_cleanup_buf_ struct buf text = {.secret = item->secret}, command = {0}, class = {0};
+	class_of(item, &class);
 	if (!item->secret)
-		files(&text, item);
-	module_class(item->content_dir, &class, NULL);
+		files(&text, item, buf_str(&class));
 	buf_adds(&command, "PATH=$PATH:/opt/puppetlabs/bin\n"
 	                   "command -v puppet > /dev/null || { echo \"puppet is not on this node: let a role that this one requires install it "
 	                   "(apt-get install puppet-agent)\"; exit 127; }\n");
@@ -189,7 +200,7 @@ static void judge(const struct onnode_end *end, struct onnode_verdict *v)
 
 /* ---- the plug-in ---- */
 
-static const struct onnode_tool tool = {.name = "puppet", .supervisor = supervisor, .private = files, .judge = judge};
+static const struct onnode_tool tool = {.name = "puppet", .supervisor = supervisor, .private = private_files, .judge = judge};
 
 static int puppet_check(const char *content_dir, const struct settings *settings, struct err **err)
 {

@@ -10,10 +10,10 @@
 
 #define DRIFTED 1 /* exit status of a 'check', as of diff(1) and grep(1): 0 as it should be, 1 not, more is trouble */
 
-static bool can_check(const struct run_item *item)
+static const char *no_check(const struct run_item *item)
 {
 	_cleanup_free_ char *path = xasprintf("%s/check", item->content_dir);
-	return access(path, X_OK) == 0;
+	return access(path, X_OK) == 0 ? NULL : "has no executable 'check'";
 }
 
 static void supervisor(struct buf *out, const struct run_item *item)
@@ -42,7 +42,7 @@ static void judge(const struct onnode_end *end, struct onnode_verdict *v)
 	report_add(v->resources, item->role, status, script_program(item), 0, v->result == RUN_OK ? "" : buf_str(&v->why));
 }
 
-static const struct onnode_tool tool = {.name = "script", .can_check = can_check, .supervisor = supervisor, .private = script_env, .judge = judge};
+static const struct onnode_tool tool = {.name = "script", .no_check = no_check, .supervisor = supervisor, .private = script_env, .judge = judge};
 
 static int script_check(const char *content_dir, const struct settings *settings, struct err **err)
 {

@@ -310,7 +310,8 @@ int check_word(const char *name, const char *marks, struct err **err)
 	_cleanup_buf_ struct buf list = {0};
 	for (size_t i = 0; marks[i]; i++)
 		buf_addf(&list, "%s'%c'", !i ? "" : marks[i + 1] ? ", " : " and ", marks[i]);
-	return err_set(err, EINVAL, "'%s' is not a name: use a-z, A-Z, 0-9, %s, 1 to 63 characters, a letter or digit at the ends", name, buf_str(&list));
+	return err_set(
+	        err, EINVAL, "'%s' is not a name: use a-z, A-Z, 0-9, %s, 1 to 63 characters, a letter or digit at the ends", name, buf_str(&list));
 }
 
 static int64_t clock_ms(clockid_t clock)

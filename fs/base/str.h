@@ -46,8 +46,8 @@ void format_size(struct buf *out, int64_t bytes);
 /* UTC, "2026-11-23T10:02:33Z". */
 void format_time(struct buf *out, int64_t unix_ms);
 
-/* A name for a node, or for what nodes are named by, a group or a deployment: RFC 1123 label characters [a-z0-9-], begins and ends with a letter or digit, at
- * most 63 bytes. Sets err to a sentence that tells what is allowed. */
+/* A name for a node, or for what nodes are named by, a group or a deployment: RFC 1123 label characters [a-z0-9-], begins and ends with a letter
+ * or digit, at most 63 bytes. Sets err to a sentence that tells what is allowed. */
 int check_name(const char *name, struct err **err);
 /* A name for what no host is named by: letters, digits and, but for its ends, marks (at least one), at most 63 bytes. */
 int check_word(const char *name, const char *marks, struct err **err);

@@ -264,7 +264,7 @@ static enum fidelity_cure fact_cure(const char *fact, const struct def_group *he
 
 #define SHOWN_PACKAGES 5
 
-/* "openssl 3.0.17, zlib1g -" of what other has not, or in another version. */
+/* "openssl 3.0.17, no zlib1g": what is there in another version than in other, or on one side only. */
 static void packages_say(json_t *own, json_t *other, struct buf *out)
 {
 	const char *name;
@@ -275,7 +275,7 @@ static void packages_say(json_t *own, json_t *other, struct buf *out)
 	        buf_addf(&list, "%s%s %s", list.len ? ", " : "", name, json_string_value(version));
 	json_object_foreach(other, name, version) if (!json_object_get(own, name) && n++ < SHOWN_PACKAGES)
 	        buf_addf(&list, "%sno %s", list.len ? ", " : "", name);
-	buf_addf(out, "%s", buf_str(&list));
+	buf_adds(out, buf_str(&list));
 	if (n > SHOWN_PACKAGES)
 		buf_addf(out, " and %zu more", n - SHOWN_PACKAGES);
 }

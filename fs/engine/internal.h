@@ -319,8 +319,8 @@ json_t *outputs_to_show(const json_t *outputs); /* new reference */
 /* secret_key.c: is the key there that lets us in? If not it is asked for, and the node queued when it comes; why: it cannot be had. Lock held */
 bool secrets_key_ready(struct engine *e, const struct node *n, const char **ret_why);
 void secrets_key_retry(struct engine *e, const struct node *n);
-/* secret_node.c: what its provider needs to be told of a declared node, like the password of a BMC. If it is not in hand it is asked for, and the node
- * queued when it comes; why: it cannot be had now. The caller's. Lock held */
+/* secret_node.c: what its provider needs to be told of a declared node, like the password of a BMC. If it is not in hand it is asked for, and the
+ * node queued when it comes; why: it cannot be had now. The caller's. Lock held */
 bool secrets_node_ready(struct engine *e, const struct node *n, char **ret_why);
 void secrets_node_fill(struct engine *e, const struct node *n, struct settings *settings);
 const struct secret *secret_value(const struct engine *e, const char *name); /* NULL: not in hand */
