@@ -16,13 +16,14 @@ struct key_row {
 	const char *section; /* "provider"; "nodes *" and "image *": the second word is any name. NULL ends a table */
 	const char *key;     /* "count"; "*": any key */
 	enum value_type type;
-	const char *dflt;   /* as text; NULL: none */
-	int64_t min, max;   /* VALUE_INT (numbers), VALUE_SIZE (bytes), VALUE_DURATION (ms); both 0: unbounded */
-	const char *values; /* VALUE_ENUM: comma-separated */
-	const char *help;   /* one line, lower case */
-	bool fixed;         /* of a provider: machines that exist were made with it, it cannot change under them */
-	bool secret;        /* of a node: where it says secret:NAME, the provider gets what that stands for */
-	bool file;          /* names a file, relative to the document's directory: what lies there counts, and not only its name */
+	const char *dflt;              /* as text; NULL: none */
+	int64_t min, max;              /* VALUE_INT (numbers), VALUE_SIZE (bytes), VALUE_DURATION (ms); both 0: unbounded */
+	const char *values;            /* VALUE_ENUM: comma-separated */
+	const char *help;              /* one line, lower case */
+	bool fixed;                    /* of a provider: machines that exist were made with it, it cannot change under them */
+	bool secret;                   /* of a node: where it says secret:NAME, the provider gets what that stands for */
+	const char *plan, *plan_unset; /* of a node: what the plan says before its value ("writes disk"), and without one; NULL: nothing */
+	bool file;                     /* names a file, relative to the document's directory: what lies there counts, and not only its name */
 };
 
 /* Checks text against a type. Bounds: NULL or "" for none, as text in the syntax of the type. -EINVAL for a wrong form, -ERANGE outside

@@ -1,4 +1,5 @@
 /* Machines: the way of a node from planned to ready and back, one provider call or contact at a time. */
+#include "fs/base/secret.h"
 #include "fs/engine/internal.h"
 #include <errno.h>
 #include <string.h>
@@ -79,6 +80,10 @@ static void op_free(struct node_op *op)
 	for (size_t i = 0; i < op->n_strings; i++)
 		free(op->strings[i]);
 	free(op->recipe);
+	for (size_t i = 0; i < op->settings.n; i++) { /* secrets among them */
+		wipe_free(op->settings.items[i].value);
+		op->settings.items[i].value = NULL;
+	}
 	settings_release(&op->settings);
 	free(op);
 }

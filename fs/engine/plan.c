@@ -27,11 +27,16 @@ static char *machine_text(const struct node *n)
 		buf_adds(&b, ", ");
 		format_size(&b, n->group->memory_bytes);
 	}
-	/* a physical machine's disk is overwritten: which one, of which machine */
+	/* of a physical machine a disk is overwritten: which one, and of which machine */
 	const struct def_node *def = n->declared ? node_definition(n) : NULL;
-	const char *mac = def ? settings_get(&def->settings, "node", "mac") : NULL, *disk = def ? settings_get(&def->settings, "node", "disk") : NULL;
-	if (mac)
-		buf_addf(&b, ", writes %s%s of the machine with network card %s", disk ? "disk " : "the only disk", disk ? disk : "", mac);
+	const struct key_row *row = def && n->provider && n->provider->ops ? n->provider->ops->node_keys : NULL;
+	for (; row && row->section; row++) {
+		const char *value = row->plan ? settings_get(&def->settings, row->section, row->key) : NULL;
+		if (value)
+			buf_addf(&b, ", %s %s", row->plan, value);
+		else if (row->plan_unset)
+			buf_addf(&b, ", %s", row->plan_unset);
+	}
 	return buf_detach(&b, NULL);
 }
 

@@ -39,12 +39,13 @@ const struct key_row metal_keys[] = {
         {NULL},
 };
 const struct key_row metal_node_keys[] = {
-        {"node", "mac", VALUE_STRING, NULL, 0, 0, NULL, "of the network card that it boots from"},
+        {"node", "mac", VALUE_STRING, NULL, 0, 0, NULL, "of the network card that it boots from", .plan = "network card"},
         {"node", "bmc", VALUE_STRING, NULL, 0, 0, NULL, "its BMC: ipmi://HOST or ipmi://HOST:PORT"},
         {"node", "bmc-user", VALUE_STRING, NULL, 0, 0, NULL, "whom to log in there as"},
         {"node", "bmc-password", VALUE_STRING, NULL, 0, 0, NULL, "with which password: secret:NAME", .secret = true},
         {"node", "disk", VALUE_STRING, NULL, 0, 0, NULL,
-                "the disk to write: its name, like 'sda', or serial number; may be left out where there is only one"},
+                "the disk to write: its name, like 'sda', or serial number; may be left out where there is only one", .plan = "writes disk",
+                .plan_unset = "writes the only disk"},
         {NULL},
 };
 

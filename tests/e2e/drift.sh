@@ -69,6 +69,11 @@ echo check >"$MNT/nodes/m3/ctl"
 settle t 60
 eventually 10 "a package that came" sh -c 'jq -e ".packages.handmade == \"1.2-3\"" "$1" >/dev/null' - "$MNT/nodes/m3/facts.json"
 expect_match "the gap" "$(cat "$MNT/deployments/t/fidelity/s")" '^  all packages +handmade 1.2-3 here, no handmade in s$'
+# And so is what a run installed, without a check.
+on 13 'sed -i "s/^Version: 1.2-3$/Version: 1.2-4/" /var/lib/dpkg/status'
+echo run >"$MNT/nodes/m3/roles/plain/ctl"
+settle t 60
+eventually 10 "a package of another version" sh -c 'jq -e ".packages.handmade == \"1.2-4\"" "$1" >/dev/null' - "$MNT/nodes/m3/facts.json"
 rm -r "$REPO/deployments/t"
 
 # It is remembered, and gone after a run.

@@ -48,7 +48,7 @@ installed() {
 start
 secret wrong
 value_becomes 20 "$MNT/deployments/metal/state" proposed
-expect_match "the plan" "$(cat "$MNT/deployments/metal/plan")" 'node lab-1 .*writes the only disk of the machine with network card '
+expect_match "the plan" "$(cat "$MNT/deployments/metal/plan")" 'node lab-1 .*, network card [0-9a-f:]{17}, writes the only disk'
 expect "the power before the apply" "$(power)" "Chassis Power is off"
 
 # A password that the BMC refuses.
