@@ -44,6 +44,16 @@ bool image_ready(const struct image *i); /* it is there */
 /* What to run to build it: a command, additions to its environment and its input. apt_config: lines for apt's configuration, or NULL. The
  * command holds a lock: a second one waits and then finds the tree there. Its stdout is progress and, last, what failed. */
 void image_command(const struct image *i, const char *apt_config, struct strlist *argv, struct strlist *env, struct buf *input);
+/* ---- disk.c */
+
+struct image_variable {
+	const char *name, *value; /* NULL: empty */
+};
+/* What to run to make from an image's tree the directory disk, for machines: a command and additions to its environment. script (sh) goes on in an
+ * empty $DISK.new, may use join_tree (mounts the tree as $r), install_kernel PACKAGE... ($r/etc/initramfs-tools/hooks/rebarfs must be there), in_tree
+ * COMMAND..., leave_tree, and ends by renaming. Locks and output are as of image_command. */
+void image_disk_command(const struct image *i, const char *disk, const char *script, const struct image_variable *variables, size_t n,
+        struct strlist *argv, struct strlist *env);
 /* A line of the build's output as progress, or NULL if it says nothing to people. */
 const char *image_progress(const char *line);
 

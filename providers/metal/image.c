@@ -7,8 +7,8 @@
 
 #include <unistd.h>
 
-/* To be counted up with every change of metal_build or metal_install. */
-#define RECIPE "2"
+/* To be counted up with every change of metal_build, metal_install or image/disk.c. */
+#define RECIPE "3"
 
 char *metal_disk(const struct provider *p, const struct image *i)
 {
@@ -24,17 +24,7 @@ bool metal_disk_ready(const char *disk)
 
 void metal_disk_command(const struct provider *p, const struct image *i, const char *disk, struct strlist *argv, struct strlist *env)
 {
-	const char *const words[] = {"unshare", "--mount", "--propagation=slave", "sh", "-c", metal_build};
-	const struct {
-		const char *name, *value;
-	} rows[] = {{"DISK", disk}, {"TREE", i->tree}, {"KERNEL", metal_get(p, "kernel")}, {"INSTALL", metal_install},
-	        {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
+	const struct image_variable variables[] = {{"KERNEL", metal_get(p, "kernel")}, {"INSTALL", metal_install}};
 
-	strlist_add(argv, "flock");
-	strlist_add_take(argv, xasprintf("%s.lock", disk));
-	for (size_t n = 0; n < sizeof words / sizeof *words; n++)
-		strlist_add(argv, words[n]);
-	for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
-		strlist_add_take(env, xasprintf("%s=%s", rows[n].name, rows[n].value ? rows[n].value : ""));
-	strlist_add_take(env, xasprintf("ID=%.16s%.16s", i->key, i->key));
+	image_disk_command(i, disk, metal_build, variables, sizeof variables / sizeof *variables, argv, env);
 }

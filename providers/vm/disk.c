@@ -9,20 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* To be counted up with every change here or in guest.c that changes disks. */
-#define RECIPE "2"
+/* To be counted up with every change here, in guest.c or in image/disk.c that changes disks. */
+#define RECIPE "3"
 
-/* The tree is joined with an empty layer, so nothing is copied before mke2fs reads it. MODULES=list: an initrd of a third of the size, which
- * an emulated processor unpacks in a third of the time. The disk is sparse and as large as a node's may be at least. */
+/* MODULES=list: an initrd of a third of the size, which an emulated processor unpacks in a third of the time. The disk is sparse and as large as a
+ * node's may be at least. */
 static const char build_script[] =
-        "set -eu\n"
-        "umask 022\n"
-        "exec 2>&1\n"
-        "[ ! -d \"$DISK\" ] || exit 0\n"
-        "rm -rf --one-file-system \"$DISK\".new\n"
-        "trap 'umount -R \"$DISK\".new/root 2>/dev/null || :; rm -rf --one-file-system \"$DISK\".new' EXIT\n"
-        "trap 'exit 1' TERM INT HUP\n"
-        "mkdir \"$DISK\".new\n"
         "if [ -n \"$SOURCE\" ]; then\n"
         "	[ -f \"$SOURCE\" ] || { echo \"E: '$SOURCE' is not a file\"; exit 1; }\n"
         "	case $(head -c 4 \"$SOURCE\" | od -An -tx1 | tr -d ' ') in 514649fb) f=qcow2 ;; *) f=raw ;; esac\n"
@@ -30,33 +22,13 @@ static const char build_script[] =
         "	mv \"$DISK\".new \"$DISK\"\n"
         "	exit\n"
         "fi\n"
-        "r=\"$DISK\".new/root\n"
-        "mkdir \"$DISK\".new/upper \"$DISK\".new/work \"$r\"\n"
-        "mount -t overlay overlay -o \"lowerdir=$TREE,upperdir=$DISK.new/upper,workdir=$DISK.new/work\" \"$r\"\n"
-        "mount -t proc proc \"$r/proc\"\n"
-        "mount --rbind /dev \"$r/dev\"\n"
-        "mount --make-rslave \"$r/dev\"\n"
-        "mkdir -p \"$r/etc/initramfs-tools/conf.d\" \"$r/etc/initramfs-tools/hooks\" \"$r/usr/lib/rebarfs\" "
-        "\"$r/etc/systemd/system/multi-user.target.wants\"\n"
+        "join_tree\n"
+        "mkdir -p \"$r/etc/systemd/system/multi-user.target.wants\"\n"
         "printf 'MODULES=list\\nCOMPRESS=gzip\\nFSTYPE=ext4\\n' >\"$r/etc/initramfs-tools/conf.d/rebarfs\"\n"
         "printf '#!/bin/sh\\n[ \"$1\" != prereqs ] || exit 0\\n. /usr/share/initramfs-tools/hook-functions\\n"
         "manual_add_modules virtio_pci virtio_blk ext4\\n' >\"$r/etc/initramfs-tools/hooks/rebarfs\"\n"
-        "chmod 755 \"$r/etc/initramfs-tools/hooks/rebarfs\"\n"
-        "printf '#!/bin/sh\\nexit 101\\n' >\"$r/usr/sbin/policy-rc.d\"\n"
-        "chmod 755 \"$r/usr/sbin/policy-rc.d\"\n"
         "printf %s \"$APT_CONFIG_LINES\" >\"$r/etc/apt/apt.conf.d/95rebarfs\"\n"
-        "[ ! -L \"$r/etc/resolv.conf\" ] || rm \"$r/etc/resolv.conf\"\n"
-        "cp -L /etc/resolv.conf \"$r/etc/resolv.conf\"\n"
-        "echo 'I: installing a kernel'\n"
-        "in_tree() {\n"
-        "	chroot \"$r\" env DEBIAN_FRONTEND=noninteractive \"$@\" >\"$DISK\".new/log 2>&1 && return\n"
-        "	grep '^E: ' \"$DISK\".new/log || tail -n 1 \"$DISK\".new/log\n"
-        "	exit 1\n"
-        "}\n"
-        "in_tree apt-get -qq update\n"
-        "in_tree apt-get -qqy --no-install-recommends -o Dpkg::Options::=--force-unsafe-io install linux-image-cloud-amd64 udev kmod e2fsprogs\n"
-        "rm -rf \"$r/usr/sbin/policy-rc.d\" \"$r/etc/apt/apt.conf.d/95rebarfs\" \"$r\"/var/lib/apt/lists/* \"$r\"/var/cache/apt/*.bin\n"
-        "in_tree apt-get clean\n"
+        "install_kernel linux-image-cloud-amd64 udev kmod e2fsprogs\n"
         "printf %s \"$SEED\" >\"$r/usr/lib/rebarfs/seed\"\n"
         "printf %s \"$NETWORK\" >\"$r/usr/lib/rebarfs/network\"\n"
         "chmod 755 \"$r/usr/lib/rebarfs/seed\" \"$r/usr/lib/rebarfs/network\"\n"
@@ -70,9 +42,7 @@ static const char build_script[] =
         "echo \"$ID\" >\"$r/etc/machine-id\"\n"
         "cp -L \"$r\"/boot/vmlinuz-* \"$DISK\".new/kernel\n"
         "cp -L \"$r\"/boot/initrd.img-* \"$DISK\".new/initrd\n"
-        "umount -R \"$r/dev\"\n"
-        "umount \"$r/proc\"\n"
-        "echo 'I: writing a disk'\n"
+        "leave_tree\n"
         "mb=$(($(du -sm \"$r\" | cut -f 1) * 2))\n"
         "truncate -s $((mb < 2048 ? 2048 : mb))M \"$DISK\".new/disk.raw\n"
         "mke2fs -q -F -t ext4 -m 1 -E lazy_itable_init=0,lazy_journal_init=0 -d \"$r\" \"$DISK\".new/disk.raw\n"
@@ -106,19 +76,8 @@ bool disk_whole(const struct image *i)
 
 void disk_command(const struct image *i, const char *base, const char *apt_config, struct strlist *argv, struct strlist *env)
 {
-	const char *const words[] = {"unshare", "--mount", "--propagation=slave", "sh", "-c", build_script};
-	const struct {
-		const char *name, *value;
-	} rows[] = {{"DISK", base}, {"TREE", i->tree}, {"SOURCE", disk_whole(i) ? i->source : ""}, {"APT_CONFIG_LINES", apt_config},
-	        {"SEED", guest_seed}, {"NETWORK", guest_network}, {"SEED_UNIT", guest_seed_unit}, {"NETWORK_UNIT", guest_network_unit},
-	        {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
+	const struct image_variable variables[] = {{"SOURCE", disk_whole(i) ? i->source : ""}, {"APT_CONFIG_LINES", apt_config}, {"SEED", guest_seed},
+	        {"NETWORK", guest_network}, {"SEED_UNIT", guest_seed_unit}, {"NETWORK_UNIT", guest_network_unit}};
 
-	strlist_add(argv, "flock");
-	strlist_add_take(argv, xasprintf("%s.lock", base));
-	for (size_t n = 0; n < sizeof words / sizeof *words; n++)
-		strlist_add(argv, words[n]);
-	for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
-		strlist_add_take(env, xasprintf("%s=%s", rows[n].name, rows[n].value ? rows[n].value : ""));
-	/* until it is told its own; an empty file would make systemd take this for the machine's very first boot and set presets anew */
-	strlist_add_take(env, xasprintf("ID=%.16s%.16s", i->key, i->key));
+	image_disk_command(i, base, build_script, variables, sizeof variables / sizeof *variables, argv, env);
 }
