@@ -72,6 +72,18 @@ static bool is_foreign(const char *option)
 	return !strncmp(option, "x-", 2) || !strncmp(option, "comment=", 8);
 }
 
+/* An option that nobody knows is said before anything else is looked at; those after -o are the mount's own. */
+static int refuse_option(const char *arg)
+{
+	static const char *const known[] = {"--foreground", "--help", "--version", "--check", "--plan", "--json"};
+	const char *meant = str_suggest(arg, known, sizeof known / sizeof *known);
+	fprintf(stderr, "rebarfs: unknown option '%s'", arg);
+	if (meant)
+		fprintf(stderr, " (did you mean '%s'?)", meant);
+	fputc('\n', stderr);
+	return -1;
+}
+
 static int take_option(void *data, const char *arg, int key, struct fuse_args *out)
 {
 	struct options *o = data;
@@ -81,6 +93,8 @@ static int take_option(void *data, const char *arg, int key, struct fuse_args *o
 		strlist_add(&o->names, arg);
 		return 0;
 	}
+	if (*arg == '-' && strcmp(arg, "-d") != 0) /* -d: libfuse tells of every request */
+		return refuse_option(arg);
 	return is_foreign(arg) ? 0 : 1;
 }
 

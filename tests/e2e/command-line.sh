@@ -18,6 +18,8 @@ says() {
 
 says 0 'rebarfs .*REPO MOUNTPOINT' --help
 says 0 '^rebarfs [0-9]+\.[0-9]+' --version
+says 2 "unknown option '--pln' .did you mean '--plan'" --pln "$REPO" "$T"
+says 2 "unknown option '-x'" -x "$REPO" "$MNT"
 says 0 '' --check "$REPO"
 expect "as JSON" "$("$REBARFS" --check --json "$REPO")" '[]'
 says 2 "cannot read the repo '$T/nosuch': No such file" --check "$T/nosuch"
