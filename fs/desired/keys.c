@@ -31,7 +31,7 @@ const struct key_row deployment_keys[] = {
 };
 
 const struct key_row role_keys[] = {
-        {"role", "runner", VALUE_STRING, .help = "what runs the content: script, ansible, none"},
+        {"role", "runner", VALUE_STRING, .help = "what runs the content: script, ansible, puppet, salt, chef, none"},
         {"role", "requires", VALUE_LIST, .help = "roles that must be active on the same node before; they are put there"},
         {"role", "after", VALUE_LIST, .help = "roles that come first on every node of the deployment that has them"},
         {"role", "wants", VALUE_LIST, .help = "inputs beside the parameters: nodes, node, facts.KEY, ROLE.KEY"},
@@ -69,7 +69,7 @@ const struct key_row node_keys[] = {
 };
 
 const struct key_row provider_keys[] = {
-        {"provider", "type", VALUE_STRING, .dflt = "container", .help = "container, vm, ssh, exec, fake", .fixed = true},
+        {"provider", "type", VALUE_STRING, .dflt = "container", .help = "container, vm, metal, ssh, exec, fake", .fixed = true},
         {"provider", "image", VALUE_STRING, .help = "what nodes are made from: built in, or an [image NAME]"},
         {"provider", "max-parallel", VALUE_INT, .min = 1, .max = 100000,
                 .help = "how many machines are worked on, and how many roles run on them, at one time (unset: 64)"},
