@@ -26,6 +26,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	if (conn->capable & FUSE_CAP_READDIRPLUS)
 		conn->want |= FUSE_CAP_READDIRPLUS;
 	conn->want &= ~FUSE_CAP_READDIRPLUS_AUTO;
+	((struct view *)userdata)->opens_dirs = conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
 	/* One system call more for every request, to save a copy in large writes. */
 	conn->want &= ~FUSE_CAP_SPLICE_READ;
 	/* A write must take set-id bits away; we write as root, so the kernel has to ask for it. */
@@ -212,36 +213,32 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
 		repo_lseek(view_of(req), req, off, whence, fi);
 }
 
+/* The kernel does it by itself from then on, and keeps the names that it read: of the repo as long as the directory's time of change is the same, of
+ * live directories not at all (live_readdir). An older kernel gets the same by flags. */
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if (ino_is_live(ino))
-		live_opendir(view_of(req), req, ino, fi);
-	else
-		repo_opendir(view_of(req), req, ino, fi);
+	if (view_of(req)->opens_dirs) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	fi->cache_readdir = fi->keep_cache = 1;
+	fuse_reply_open(req, fi);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	if (ino_is_live(ino))
-		live_readdir(view_of(req), req, size, off, fi, false);
+		live_readdir(view_of(req), req, ino, size, off, false);
 	else
-		repo_readdir(view_of(req), req, ino, size, off, fi, false);
+		repo_readdir(view_of(req), req, ino, size, off, false);
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	if (ino_is_live(ino))
-		live_readdir(view_of(req), req, size, off, fi, true);
+		live_readdir(view_of(req), req, ino, size, off, true);
 	else
-		repo_readdir(view_of(req), req, ino, size, off, fi, true);
-}
-
-static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	if (ino_is_live(ino))
-		live_releasedir(req, fi);
-	else
-		repo_releasedir(req, fi);
+		repo_readdir(view_of(req), req, ino, size, off, true);
 }
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -249,7 +246,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	if (ino_is_live(ino))
 		fuse_reply_err(req, 0);
 	else
-		repo_fsyncdir(view_of(req), req, ino, datasync, fi);
+		repo_fsyncdir(view_of(req), req, ino, datasync);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -297,7 +294,6 @@ static const struct fuse_lowlevel_ops ops = {
         .opendir = op_opendir,
         .readdir = op_readdir,
         .readdirplus = op_readdirplus,
-        .releasedir = op_releasedir,
         .fsyncdir = op_fsyncdir,
         .statfs = op_statfs,
         .poll = op_poll,
@@ -320,6 +316,7 @@ static void free_parts(struct view *v)
 	costly_free(v->costly);
 	open_files_free(v->open_files);
 	told_free(v->told);
+	listings_free(v->listings);
 	refusals_free(v->refusals);
 	stores_free(v->stores);
 	names_free(v->names);
@@ -339,6 +336,7 @@ int view_open(const struct view_options *opt, struct view **ret, struct err **er
 	v->names = names_new();
 	v->open_files = open_files_new();
 	v->told = told_new();
+	v->listings = listings_new();
 	v->costly = costly_new();
 	v->streams = streams_new(v);
 	v->refusals = refusals_new();

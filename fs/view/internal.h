@@ -19,6 +19,9 @@ struct view {
 	struct repo *desired;          /* repo.c */
 	struct open_files *open_files; /* live.c */
 	struct told *told;             /* told.c */
+	struct listings *listings;     /* listing.c */
+	_Atomic uint64_t listing;      /* the number of the last one of a live directory */
+	bool opens_dirs;               /* the kernel can open directories without asking */
 	struct costly *costly;         /* costly.c */
 	struct streams *streams;       /* stream.c */
 	struct refusals *refusals;     /* refuse.c */
@@ -55,10 +58,8 @@ void repo_release(struct view *v, fuse_req_t req, struct fuse_file_info *fi);
 void repo_fsync(struct view *v, fuse_req_t req, int datasync, struct fuse_file_info *fi);
 void repo_fallocate(struct view *v, fuse_req_t req, int mode, off_t offset, off_t length, struct fuse_file_info *fi);
 void repo_lseek(struct view *v, fuse_req_t req, off_t off, int whence, struct fuse_file_info *fi);
-void repo_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
-void repo_releasedir(fuse_req_t req, struct fuse_file_info *fi);
-void repo_fsyncdir(struct view *v, fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
+void repo_fsyncdir(struct view *v, fuse_req_t req, fuse_ino_t ino, int datasync);
 void repo_statfs(struct view *v, fuse_req_t req, fuse_ino_t ino);
 
 /* ---- live files (live.c, live_dir.c) ---- */
@@ -96,13 +97,19 @@ void live_readlink(struct view *v, fuse_req_t req, fuse_ino_t ino);
 void live_open(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void live_read(struct view *v, fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi);
 void live_release(struct view *v, fuse_req_t req, struct fuse_file_info *fi);
-void live_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void live_readdir(struct view *v, fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus);
-void live_releasedir(fuse_req_t req, struct fuse_file_info *fi);
+void live_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus);
 void live_changed(struct view *v); /* on the engine's thread, before it answers anybody */
 /* What stat() shows of a place, but for a file's size; model lock held. */
 void live_stat(struct view *v, const struct object *o, const struct place *p, struct stat *st);
 bool view_find(struct view *v, const struct place *p, struct object *ret); /* object_find with all that the view knows; model lock held */
+
+/* ---- listings under way (listing.c) ---- */
+
+struct listings *listings_new(void);
+void listings_free(struct listings *l);
+/* The listing of a directory that was kept for this offset, for the caller to keep again or to end; NULL: none. */
+void *listing_take(struct listings *l, uint64_t ino, uint64_t dev, off_t at);
+void listing_keep(struct listings *l, uint64_t ino, uint64_t dev, off_t at, void *listing, void (*end)(void *listing));
 
 /* ---- what the kernel may keep of short files (told.c) ---- */
 

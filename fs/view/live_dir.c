@@ -1,8 +1,12 @@
-/* Live directories. All names are taken at opendir, under one lock, so that a long listing is of one moment. */
+/* Live directories. All names are taken when a listing begins, under one lock, so that a long one is of one moment. An offset is the listing's number
+ * and the place in it. */
 #include "fs/base/mem.h"
 #include "fs/view/internal.h"
 #include <errno.h>
 #include <string.h>
+
+#define PLACE_BITS 32
+#define NUMBER_BITS 31
 
 struct live_name {
 	size_t name;    /* offset in names */
@@ -12,18 +16,15 @@ struct live_name {
 struct live_dir {
 	struct lister lister;
 	struct view *v;
+	uint64_t number;
 	struct buf names;
 	struct live_name *items;
 	size_t n, cap;
 };
 
-static struct live_dir *dir_of(const struct fuse_file_info *fi)
+static void dir_free(void *listing)
 {
-	return (struct live_dir *)(uintptr_t)fi->fh;
-}
-
-static void dir_free(struct live_dir *d)
-{
+	struct live_dir *d = listing;
 	buf_release(&d->names);
 	free(d->items);
 	free(d);
@@ -53,12 +54,14 @@ static void add_child(struct lister *l, const char *name, const struct place *p)
 	dir_add(d, name, e && (e->flags & ENTRY_REPO) ? 0 : place_ino(p), &st);
 }
 
-void live_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+/* NULL: the directory is gone. */
+static struct live_dir *dir_list(struct view *v, fuse_ino_t ino, uint64_t number)
 {
 	struct place p = ino_place(ino);
 	struct live_dir *d = xcalloc(1, sizeof *d);
 	d->lister.add = add_child;
 	d->v = v;
+	d->number = number;
 	struct object o;
 	struct stat st;
 	model_rdlock(v->model);
@@ -70,11 +73,15 @@ void live_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
 		place_list(&o, &p, &d->lister);
 	}
 	model_unlock(v->model);
-	fi->fh = (uintptr_t)d;
-	if (!there)
-		fuse_reply_err(req, ESTALE);
-	if (!there || fuse_reply_open(req, fi) < 0)
-		dir_free(d);
+	if (there)
+		return d;
+	dir_free(d);
+	return NULL;
+}
+
+static off_t offset_of(const struct live_dir *d, size_t at)
+{
+	return (off_t)(d->number << PLACE_BITS | at);
 }
 
 static size_t add_dirent(fuse_req_t req, const struct live_dir *d, size_t at, char *buf, size_t left, bool plus)
@@ -82,29 +89,37 @@ static size_t add_dirent(fuse_req_t req, const struct live_dir *d, size_t at, ch
 	const struct live_name *it = &d->items[at];
 	const char *name = d->names.data + it->name;
 	if (!plus)
-		return fuse_add_direntry(req, buf, left, name, &it->st, (off_t)at + 1);
+		return fuse_add_direntry(req, buf, left, name, &it->st, offset_of(d, at + 1));
 	/* Files go without their size, and so with a timeout of 0. */
 	struct fuse_entry_param e = {.ino = it->ino, .attr = it->st, .entry_timeout = LINGER_S};
 	e.attr_timeout = S_ISREG(it->st.st_mode) ? 0 : LINGER_S;
-	return fuse_add_direntry_plus(req, buf, left, name, &e, (off_t)at + 1);
+	return fuse_add_direntry_plus(req, buf, left, name, &e, offset_of(d, at + 1));
 }
 
-void live_readdir(struct view *v, fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+void live_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-	const struct live_dir *d = dir_of(fi);
+	struct live_dir *d = off ? listing_take(v->listings, ino, 0, off) : NULL;
+	size_t at = (size_t)off & (((size_t)1 << PLACE_BITS) - 1), used = 0;
+	if (!d)
+		d = dir_list(v, ino, off ? (uint64_t)off >> PLACE_BITS : ++v->listing & (((uint64_t)1 << NUMBER_BITS) - 1));
+	if (!d) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
 	_cleanup_free_ char *buf = xmalloc(size);
-	size_t used = 0;
-	for (size_t i = (size_t)off; i < d->n; i++) {
-		size_t n = add_dirent(req, d, i, buf + used, size - used, plus);
+	for (; at < d->n; at++) {
+		size_t n = add_dirent(req, d, at, buf + used, size - used, plus);
 		if (n > size - used)
 			break;
 		used += n;
 	}
+	if (used) {
+		listing_keep(v->listings, ino, 0, offset_of(d, at), d, dir_free);
+	} else {
+		/* Nobody is to be shown this listing again. When this end of it arrives, the kernel takes what it has of it for whole: by then it
+		 * has nothing. */
+		fuse_lowlevel_notify_inval_inode(v->session, ino, 0, 0);
+		dir_free(d);
+	}
 	fuse_reply_buf(req, buf, used);
-}
-
-void live_releasedir(fuse_req_t req, struct fuse_file_info *fi)
-{
-	dir_free(dir_of(fi));
-	fuse_reply_err(req, 0);
 }

@@ -287,39 +287,33 @@ void repo_setattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct stat *a
 /* ---- directories ---- */
 
 struct repo_dir {
-	DIR *dir;             /* NULL until it is read: mostly the kernel still knows the names */
+	DIR *dir;
 	struct dirent *entry; /* read, and did not fit any more */
-	off_t at;
 };
 
-static struct repo_dir *dir_of(const struct fuse_file_info *fi)
+static void dir_free(void *listing)
 {
-	return (struct repo_dir *)(uintptr_t)fi->fh;
-}
-
-void repo_opendir(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct repo_dir *d = xcalloc(1, sizeof *d);
-	fi->fh = (uintptr_t)d;
-	/* The kernel keeps the names as long as the directory's time of change is the same, and asks for that as it does for any attribute. */
-	fi->cache_readdir = fi->keep_cache = 1;
-	if (fuse_reply_open(req, fi) < 0)
-		free(d);
+	struct repo_dir *d = listing;
+	closedir(d->dir);
+	free(d);
 }
 
 /* 0, or negative errno. */
-static int dir_open(struct repo_dir *d, struct repo_inode *i)
+static int dir_open(struct repo_inode *i, off_t off, struct repo_dir **ret)
 {
-	if (d->dir)
-		return 0;
 	int fd = openat(i->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	d->dir = fd < 0 ? NULL : fdopendir(fd);
-	if (d->dir)
-		return 0;
-	int code = errno == ENOENT ? ESTALE : errno;
-	if (fd >= 0)
-		close(fd);
-	return -code;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		int code = errno == ENOENT ? ESTALE : errno;
+		if (fd >= 0)
+			close(fd);
+		return -code;
+	}
+	if (off)
+		seekdir(dir, off);
+	*ret = xcalloc(1, sizeof **ret);
+	(*ret)->dir = dir;
+	return 0;
 }
 
 static bool is_dots(const char *name)
@@ -351,21 +345,17 @@ static ssize_t add_dirent(struct view *v, fuse_req_t req, struct repo_inode *dir
 	return 0;
 }
 
-void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
+void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
-	struct repo_dir *d = dir_of(fi);
+	struct repo_inode *i = repo_inode(v, ino);
+	struct repo_dir *d = off ? listing_take(v->listings, i->key.ino, i->key.dev, off) : NULL;
 	size_t used = 0;
-	ssize_t rc = dir_open(d, repo_inode(v, ino));
+	ssize_t rc = d ? 0 : dir_open(i, off, &d);
 	if (rc < 0) {
 		fuse_reply_err(req, (int)-rc);
 		return;
 	}
 	_cleanup_free_ char *buf = xmalloc(size);
-	if (off != d->at) {
-		seekdir(d->dir, off);
-		d->entry = NULL;
-		d->at = off;
-	}
 	for (;;) {
 		errno = 0;
 		if (!d->entry)
@@ -374,30 +364,28 @@ void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, o
 			rc = -errno;
 			break;
 		}
-		rc = add_dirent(v, req, repo_inode(v, ino), d->entry, buf + used, size - used, plus);
+		rc = add_dirent(v, req, i, d->entry, buf + used, size - used, plus);
 		if (rc <= 0)
 			break;
 		used += (size_t)rc;
-		d->at = d->entry->d_off;
+		off = d->entry->d_off;
 		d->entry = NULL;
 	}
 	/* What was looked up must reach the kernel, or its count is wrong: an error waits for the next call. */
+	if (used)
+		listing_keep(v->listings, i->key.ino, i->key.dev, off, d, dir_free);
+	else
+		dir_free(d);
 	if (rc < 0 && !used)
 		fuse_reply_err(req, (int)-rc);
 	else
 		fuse_reply_buf(req, buf, used);
 }
 
-void repo_releasedir(fuse_req_t req, struct fuse_file_info *fi)
+void repo_fsyncdir(struct view *v, fuse_req_t req, fuse_ino_t ino, int datasync)
 {
-	if (dir_of(fi)->dir)
-		closedir(dir_of(fi)->dir);
-	free(dir_of(fi));
-	fuse_reply_err(req, 0);
-}
-
-void repo_fsyncdir(struct view *v, fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
-{
-	int rc = dir_open(dir_of(fi), repo_inode(v, ino)), fd = rc < 0 ? -1 : dirfd(dir_of(fi)->dir);
-	fuse_reply_err(req, rc < 0 ? -rc : (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? errno : 0);
+	int fd = openat(repo_inode(v, ino)->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fuse_reply_err(req, fd < 0 || (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? errno : 0);
+	if (fd >= 0)
+		close(fd);
 }

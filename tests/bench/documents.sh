@@ -16,18 +16,24 @@ git -C "$DIR/repo" commit -qm all
 sleep 1.1 # what changed within the second of the index is looked at again each time
 
 now() { date +%s%N; }
-status_ms() { # DIRECTORY: the second time
+status_ms() { # DIRECTORY
 	local began
-	git -C "$1" status >/dev/null
 	began=$(now)
 	git -C "$1" status >/dev/null
 	echo $((($(now) - began) / 1000000))
 }
+git -C "$DIR/repo" status >/dev/null
 disk=$(best_of "$(status_ms "$DIR/repo")" "$(status_ms "$DIR/repo")" "$(status_ms "$DIR/repo")")
-began=$(now)
-start_daemon
-ready=$((($(now) - began) / 1000000))
-ours=$(best_of "$(status_ms "$MNT/desired")" "$(status_ms "$MNT/desired")" "$(status_ms "$MNT/desired")")
-stop_daemon
-row "mount to ready, $DOCUMENTS documents" "$ready" - ms 2000
-row "git status of $DOCUMENTS documents, second time" "$ours" "$disk" ms 2x "on the disk below"
+ready=() second=() later=()
+for _ in 1 2 3; do # each mount has one second time
+	began=$(now)
+	start_daemon
+	ready+=($((($(now) - began) / 1000000)))
+	status_ms "$MNT/desired" >/dev/null
+	second+=("$(status_ms "$MNT/desired")")
+	later+=("$(status_ms "$MNT/desired")")
+	stop_daemon
+done
+row "mount to ready, $DOCUMENTS documents" "${ready[0]}" - ms 2000
+row "git status of $DOCUMENTS documents, second time" "$(best_of "${second[@]}")" "$disk" ms 2x "on the disk below"
+row "git status of $DOCUMENTS documents, after that" "$(best_of "${later[@]}")" "$disk" ms - "on the disk below"
