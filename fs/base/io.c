@@ -1,4 +1,5 @@
 #include "fs/base/io.h"
+#include "fs/base/acl.h"
 #include "fs/base/mem.h"
 #include <dirent.h>
 #include <errno.h>
@@ -82,6 +83,8 @@ static int write_temp(
 		return errno == EEXIST ? -EEXIST : err_errno(err, errno, "cannot write beside '%s'", path);
 	if (like && (like->st_uid != geteuid() || like->st_gid != getegid()) && fchown(fd, like->st_uid, like->st_gid) < 0)
 		return err_errno(err, errno, "cannot keep the owner of '%s'", path);
+	if (like && acl_copy(dirfd, path, fd) < 0)
+		return err_errno(err, errno, "cannot keep the access control list of '%s'", path);
 	if (fchmod(fd, mode) < 0)
 		return err_errno(err, errno, "cannot set the mode of '%s'", path);
 	int rc = fd_write_all(fd, data, len);

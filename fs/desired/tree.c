@@ -1,4 +1,5 @@
 /* Documents and role contents as they lie in a repo. */
+#include "fs/base/acl.h"
 #include "fs/base/io.h"
 #include "fs/base/mem.h"
 #include "fs/desired/internal.h"
@@ -111,7 +112,7 @@ static int read_open_doc(int fd, struct tree_doc *d)
 		return -errno;
 	d->uid = st.st_uid;
 	d->gid = st.st_gid;
-	d->mode = st.st_mode & 07777;
+	d->mode = acl_mode(fd, NULL, st.st_mode) & 07777;
 	if (!S_ISREG(st.st_mode)) {
 		not_a_file(d, st.st_mode);
 		return 0;

@@ -1,3 +1,4 @@
+#include "fs/base/acl.h"
 #include "fs/view/repo.h"
 #include "fs/base/mem.h"
 #include <errno.h>
@@ -67,6 +68,7 @@ void repo_root_entry(struct view *v, struct fuse_entry_param *ret)
 	struct repo *r = v->desired;
 	struct stat st = {0};
 	fstat(r->root->fd, &st);
+	st.st_mode = acl_mode(r->root->fd, NULL, st.st_mode);
 	pthread_mutex_lock(&r->lock);
 	r->root->nlookup++;
 	pthread_mutex_unlock(&r->lock);
@@ -101,6 +103,7 @@ void repo_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
 		return;
 	}
 	repo_told(i, &st);
+	st.st_mode = acl_mode(fd, NULL, st.st_mode);
 	fuse_reply_attr(req, &st, S_ISDIR(st.st_mode) ? repo_watch_linger(v->desired, i, mark) : LINGER_S);
 }
 

@@ -1,3 +1,4 @@
+#include "fs/base/acl.h"
 #include "fs/base/mem.h"
 #include "fs/view/repo.h"
 #include <dirent.h>
@@ -281,6 +282,7 @@ void repo_setattr(struct view *v, fuse_req_t req, fuse_ino_t ino, struct stat *a
 			engine_document_changed(v->engine, path);
 	}
 	repo_told(i, &st);
+	st.st_mode = acl_mode(fd, NULL, st.st_mode);
 	fuse_reply_attr(req, &st, LINGER_S);
 }
 

@@ -1,4 +1,5 @@
 /* The repo's inodes that the kernel knows. Each is held open as long as that, while there are not too many. */
+#include "fs/base/acl.h"
 #include "fs/base/log.h"
 #include "fs/base/mem.h"
 #include "fs/view/repo.h"
@@ -288,6 +289,7 @@ int repo_entry(struct view *v, struct repo_inode *parent, const char *name, stru
 		ret->attr_timeout = st.st_nlink > 1 ? LINGER_S : linger; /* no watch tells what is done to it under another name */
 	}
 	repo_told(i, &ret->attr);
+	ret->attr.st_mode = acl_mode(parent->fd, name, ret->attr.st_mode);
 	return 0;
 }
 

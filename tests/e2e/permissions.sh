@@ -141,6 +141,29 @@ may_not bob cat "$MNT/deployments/db/desired/nodes.n/count"
 may_not bob cat "$MNT/nodes/db-n-1/roles/app/inputs.json"
 chmod 644 "$D/deployments/db/deployment.ini"
 
+# An access control list gives nothing in the mount, but what it takes is taken: the group's bits of the mode are only its upper bound.
+acl() { # FILE [TAG:PERM:ID...]: sets it, or prints it
+	python3 - "$@" <<-'END'
+		import os, struct, sys
+		name, entries = "system.posix_acl_access", [tuple(map(int, e.split(":"))) for e in sys.argv[2:]]
+		if entries:
+		    os.setxattr(sys.argv[1], name, struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *e) for e in entries))
+		print(os.getxattr(sys.argv[1], name).hex())
+	END
+}
+store alice 1 "$W/desired/nodes.n/max-down"
+list=$(acl "$REPO/deployments/web/deployment.ini" 1:6:-1 2:4:$ALICE 4:6:-1 16:6:-1 32:4:-1) || skip "no access control lists on the file system of '$T'"
+expect "the mode below of a document with a list" "$(stat -c %a "$REPO/deployments/web/deployment.ini")" 664
+eventually 3 "a list that takes" sh -c '[ "$(stat -c %a "$1")" = 644 ]' - "$W/desired/nodes.n/max-down"
+may_not alice sh -c 'echo ";" >>"$1"' - "$D/deployments/web/deployment.ini"
+store_not alice 2 "$W/desired/nodes.n/max-down"
+echo 2 >"$W/desired/nodes.n/max-down" || fail "a store to a document with a list"
+expect "the list after a store" "$(acl "$REPO/deployments/web/deployment.ini")" "$list"
+echo 1 >"$W/desired/nodes.n/max-down"
+python3 -c 'import os, sys; os.removexattr(sys.argv[1], "system.posix_acl_access")' "$REPO/deployments/web/deployment.ini"
+eventually 3 "a list that is gone" sh -c '[ "$(stat -c %a "$1")" = 664 ]' - "$W/desired/nodes.n/max-down"
+store alice 1 "$W/desired/nodes.n/max-down"
+
 # git sets modes anew at each checkout; the keys stand in the document.
 export GIT_CONFIG_GLOBAL=$T/gitconfig
 git config --global user.name Test && git config --global user.email test@example.org && git config --global safe.directory '*'
