@@ -112,7 +112,7 @@ check-fault:
 
 # Without unit tests: criterion 2.4.1 itself crashes under it before the first of them (SEGV in libcriterion.so.3).
 tsan: ## end-to-end tests on fake nodes under the thread sanitizer
-	$(call SANITIZED,tsan,-fsanitize=thread,,fake values readers documents full-disk)
+	$(call SANITIZED,tsan,-fsanitize=thread,,fake values readers documents listings full-disk)
 , := ,
 
 # Fuzzers look at what reads text that somebody else wrote, and are built from that alone: it takes seconds.
