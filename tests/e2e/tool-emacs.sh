@@ -1,8 +1,7 @@
 #!/bin/bash
-# emacs, where there is one. It is 140 MB that nothing else here needs, so 'make deps' does not bring it: without it the steps of its save-buffer
-# (files.el and fileio.c of emacs 28) are taken one by one, so slow that somebody looks after each.
+# emacs; and the steps of its save-buffer (files.el and fileio.c of emacs 28) taken one by one, so slow that somebody looks after each.
 . "$(dirname "$0")/saves.sh"
-needs root fuse
+needs root fuse emacs
 begin
 ROUNDS=2
 
@@ -26,11 +25,9 @@ in_place() {
 by_temp() {
 	write_slowly "${FILE%/*}/tmpXyZ" && sleep 0.1 && mv "$FILE" "$FILE~" && sleep 0.1 && mv "${FILE%/*}/tmpXyZ" "$FILE"
 }
-if command -v emacs >/dev/null; then
-	saves emacs with_emacs ""
-	saves "emacs with copies as backups" with_emacs "(setq backup-by-copying t)"
-	saves "emacs with precious files" with_emacs "(setq file-precious-flag t)"
-fi
+saves emacs with_emacs ""
+saves "emacs with copies as backups" with_emacs "(setq backup-by-copying t)"
+saves "emacs with precious files" with_emacs "(setq file-precious-flag t)"
 saves "emacs' steps: a backup by renaming" by_renaming
 saves "emacs' steps: in place" in_place
 saves "emacs' steps: by a temporary file" by_temp
