@@ -353,7 +353,7 @@ void repo_readdir(struct view *v, fuse_req_t req, fuse_ino_t ino, size_t size, o
 	struct repo_dir *d = off ? listing_take(v->listings, i->key.ino, i->key.dev, off) : NULL;
 	size_t used = 0;
 	ssize_t rc = d ? 0 : dir_open(i, off, &d);
-	if (rc < 0) {
+	if (!d) {
 		fuse_reply_err(req, (int)-rc);
 		return;
 	}

@@ -276,7 +276,7 @@ int repo_entry(struct view *v, struct repo_inode *parent, const char *name, stru
 	/* An inode we hold open cannot have given its number away: finding the number is finding the file. */
 	struct repo_inode *i = inode_find(v->desired, &st);
 	int rc = i ? 0 : inode_new(v, parent, name, &st, &i);
-	if (rc < 0)
+	if (!i)
 		return rc;
 	inode_seen(v, i, parent, name);
 	double linger = repo_watch_linger(v->desired, parent, mark);
