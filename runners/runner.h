@@ -72,7 +72,8 @@ struct run_item {
 	const char *once; /* a role that runs once only leaves a mark on the node before; this tells which of them are no surprise: numbers "3,5,",
 	                     "any"; NULL: not such a role */
 	bool attach_only;
-	bool check; /* a dry run: find out what a run would change, and change nothing */
+	bool check;  /* a dry run: find out what a run would change, and change nothing */
+	bool remove; /* take away what a run made: the content's 'remove'; only of content that has one */
 	/* Secrets are among the inputs: they must not reach a disk nor argv, on the node and here. What a run prints passes host->redactor before it
 	 * is kept, always; hide: nobody can redact it any more (a daemon before this one began the run), store asterisks. */
 	bool secret, hide;

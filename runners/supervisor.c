@@ -49,7 +49,7 @@ void script_env_value(struct buf *out, const json_t *value)
 
 const char *script_program(const struct run_item *item)
 {
-	return item->check ? "check" : "apply";
+	return item->check ? "check" : item->remove ? "remove" : "apply";
 }
 
 bool script_is_bash(const char *content_dir, const char *program)

@@ -77,6 +77,8 @@ bool node_role_is_active(const struct node_role *nr)
 
 bool node_role_failed_for_good(const struct node_role *nr)
 {
+	if (nr->dropped && !nr->running)
+		return nr->row.error;
 	if (!nr->def || nr->running)
 		return false;
 	if (nr->lacks)
@@ -447,6 +449,8 @@ static void look_at_check(struct engine *e, struct node_role *nr, struct batch *
 /* One that is runnable goes alone, or into the batch of its deployment and role that this turn collects. */
 static void look_at(struct engine *e, struct node_role *nr, struct batch **batches, size_t *n_batches)
 {
+	if (drop_look(e, nr))
+		return;
 	digest_refresh(e, nr);
 	secrets_look(e, nr);
 	count_node_role(e, nr);

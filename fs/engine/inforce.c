@@ -132,12 +132,8 @@ static void fit_roles(struct engine *e, struct deployment *d, struct node *n)
 			nr->role_index = index_of(d->def, r);
 			nr->stale = true;
 		}
-		for (size_t i = n->n_roles; i-- > 0;)
-			if (!n->roles[i]->def && !n->roles[i]->running) {
-				event_add(e, NULL, NULL, n->roles[i], NULL, "no longer a role of this node");
-				node_role_remove(e, n->roles[i]);
-			}
 	}
+	drop_fit(e, d, n);
 	if (n->n_roles)
 		qsort(n->roles, n->n_roles, sizeof *n->roles, role_order);
 }
@@ -152,7 +148,7 @@ void deployment_refit(struct engine *e, struct deployment *d)
 		for (size_t k = 0; k < n->n_roles; k++)
 			n->roles[k]->counted = 0;
 	}
-	d->n_active = d->n_due = d->n_running = d->n_error = d->n_total = 0;
+	d->n_active = d->n_due = d->n_running = d->n_error = d->n_total = d->n_dropped = 0;
 	if (d->def && !d->slots)
 		slots_make(d);
 	for (size_t i = 0; d->slots && i < d->def->n_roles; i++)

@@ -91,6 +91,8 @@ struct run {
 	bool begun;            /* the runner has it */
 	bool unwanted;         /* cancelled before that */
 	bool over;             /* the runner is done with it */
+	bool has_remove;       /* its content has a script that takes away what it makes */
+	int64_t after;         /* of a remove: the run that made what it takes away, whose inputs it gets */
 	char *strings[16];
 	size_t n_strings;
 	const char **output_keys, **secret_outputs;
@@ -357,6 +359,8 @@ void run_attach(struct engine *e, struct node_role *nr, bool hide); /* to its la
 void run_cancel(struct engine *e, struct node_role *nr, const char *who);
 void run_check(struct engine *e, struct node_role **nrs, size_t n); /* one role, one runner. Lock held */
 bool runner_batches(const struct engine *e, const char *runner);
+/* Runs the 'remove' of that content, or finds that run again. Its node role is a role of the node no longer. Lock held. */
+void run_remove(struct engine *e, struct node_role *nr, const char *content, int64_t timeout_ms, int64_t after, bool attach);
 void run_lost(struct engine *e, struct node_role *nr); /* a simulated run of a daemon before this one: it ended with it. Lock held */
 char *run_dir(const struct engine *e, int64_t number);
 
@@ -374,6 +378,18 @@ void check_done(struct run *r, const struct run_done *done); /* from the runner 
 void check_simulated(struct engine *e, struct node_role *nr);
 void check_cancel(struct engine *e, struct node_role *nr);
 void checks_tick(struct engine *e);
+
+/* drop.c: roles that a node is to lose, and what their scripts called 'remove' do about it. Lock held */
+void drop_remember(struct node_role *nr, const struct run *r); /* r succeeded: what would take away what it made */
+void drop_fit(struct engine *e, struct deployment *d, struct node *n); /* after its roles were fitted: who is no longer a role of it goes, or waits to */
+bool drop_look(struct engine *e, struct node_role *nr);                /* true: it is one to go, or was, and may be freed */
+bool drop_release(struct engine *e, struct node *n);                   /* before its machine is destroyed; true: something is to end first */
+bool drop_is_removal(const struct node_role *nr);                      /* its last run was its remove script */
+void drop_ended(struct engine *e, struct node_role *nr, const struct run_done *done);
+void drop_approve(struct engine *e, struct node_role *nr);
+const struct node_role *drop_blocker(const struct node_role *nr); /* of one to go: one that failed to go before it; NULL: none */
+const char *drop_target(const struct node_role *nr); /* what an approval is good for */
+void drop_accept(struct engine *e, struct node_role *nr);
 
 /* images.c */
 struct image *provider_image(struct provider_object *p, const char *name); /* NULL: the provider's default. Made where there is none yet */

@@ -656,6 +656,8 @@ static void releasing_step(struct engine *e, struct node *n)
 		node_released(e, n, "forgotten: its machine, if there is one, was left as it is");
 		return;
 	}
+	if (n->row.phase == NODE_READY && drop_release(e, n))
+		return;
 	destroy_start(e, n, false);
 }
 

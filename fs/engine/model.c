@@ -224,6 +224,8 @@ void node_role_remove(struct engine *e, struct node_role *nr)
 {
 	struct node *n = nr->node;
 	uncount_node_role(nr);
+	if (nr->dropped && n->deployment)
+		n->deployment->n_dropped--;
 	for (size_t i = 0; i < n->n_roles; i++)
 		if (n->roles[i] == nr) {
 			memmove(&n->roles[i], &n->roles[i + 1], (n->n_roles - i - 1) * sizeof *n->roles);

@@ -67,6 +67,7 @@ struct node_role {
 	bool changing;      /* the run under way is not the first on this machine: max-down counts it */
 	bool again;         /* the run before was cut short: everything is to be done again */
 	bool cancelling;    /* somebody said cancel while it runs */
+	bool dropped;       /* no longer wanted, and what it made is to be taken away first (drop.c) */
 	char *cancelled_by; /* sentence: who */
 	char *lacks;        /* sentence: the secret that it needs and why that cannot be had; NULL */
 	bool fetching;      /* a secret that it needs is being fetched */
@@ -78,6 +79,8 @@ struct node_role {
 	const char *waits_for; /* static words for why it does not start though it could: "serial", "max-down"; NULL */
 	struct run *run;       /* while a run is at a runner */
 	struct run *check;     /* while a check is */
+	bool removing;         /* what runs is its remove script */
+	bool removed;          /* to be forgotten */
 	bool wish_check;       /* to be checked as soon as there is room */
 	bool check_told;       /* ... because somebody said so: who waits for the deployment waits for it */
 	char *check_error;     /* why the last check found nothing out; NULL: it did */
@@ -141,6 +144,7 @@ struct deployment {
 	char *uncommitted;                                   /* why what lies in the repo is not taken over with commit = required; NULL: it is */
 	char *uncommitted_file;                              /* the file this is about, relative to the repo */
 	size_t n_active, n_due, n_running, n_error, n_total; /* node roles on wanted nodes, kept up to date by the engine */
+	size_t n_dropped; /* node roles that wait to be taken away */
 	/* The engine's own. */
 	struct role_slot *slots; /* one for each of def->roles */
 	struct part *nodes_part; /* the `nodes` input; NULL: not known or stale */

@@ -8,7 +8,7 @@ static struct plan_line *line_add(struct plan *p, enum plan_op op, const struct 
 	GROW(p->lines, p->n_lines, p->cap_lines);
 	struct plan_line *l = &p->lines[p->n_lines++];
 	*l = (struct plan_line){.op = op, .node_id = n->row.id, .node_role_id = nr ? nr->row.id : 0};
-	l->object = nr ? xasprintf("run  %s on %s", nr->row.role, n->row.name) : xasprintf("node %s", n->row.name);
+	l->object = nr ? xasprintf("%s %s on %s", op == PLAN_DROP ? "drop" : "run ", nr->row.role, n->row.name) : xasprintf("node %s", n->row.name);
 	return l;
 }
 
@@ -251,9 +251,24 @@ static bool wants_nodes(const struct def_role *r)
 	return false;
 }
 
+static void plan_drop(struct plan *p, const struct node_role *nr)
+{
+	struct plan_line *l = line_add(p, PLAN_DROP, nr->node, nr);
+	if (nr->running)
+		l->detail = xasprintf("running (run %lld)", (long long)nr->row.last_run);
+	else
+		l->detail = nr->row.error ? xstrdup(nr->row.error) : xstrdup("runs its remove script");
+	l->target = xstrdup(drop_target(nr));
+	l->confirm = true;
+	l->approved = nr->running || !nr->unapproved;
+	p->n_drop++;
+}
+
 /* coming: a node whose creation waits for approval; NULL: none. */
 static void plan_node_role(const struct model *m, struct plan *p, const struct node_role *nr, const struct node *coming)
 {
+	if (nr->dropped && !nr->node->row.held)
+		plan_drop(p, nr);
 	if (!nr->def || nr->node->row.held)
 		return;
 	/* Active, running or approved as it is: with the longer table it is to run again, and the same 'apply' agrees to both. */
@@ -281,7 +296,7 @@ static void plan_node_role(const struct model *m, struct plan *p, const struct n
 
 static int op_rank(enum plan_op op)
 {
-	return op == PLAN_CREATE ? 0 : op == PLAN_REBUILD ? 1 : op == PLAN_CHANGE ? 2 : 3;
+	return op == PLAN_CREATE ? 0 : op == PLAN_REBUILD ? 1 : op == PLAN_CHANGE ? 2 : op == PLAN_DROP ? 3 : 4;
 }
 
 static int line_cmp(const void *a, const void *b)
@@ -391,6 +406,7 @@ void plan_text(const struct plan *p, struct buf *out)
 	counted(out, p->n_create, "create");
 	counted(out, p->n_run, "run");
 	counted(out, p->n_rebuild, "rebuild");
+	counted(out, p->n_drop, "drop");
 	counted(out, p->n_release, "release");
 	counted(out, p->n_confirm, "confirm");
 	buf_addc(out, '\n');

@@ -23,7 +23,7 @@ struct plan {
 	char *gated;       /* what lies in the repo and is not in the plan because it is gated: a sentence; NULL: nothing */
 	char *uncommitted; /* the same because it is not committed */
 	char *git;         /* the same because git is in the middle of something */
-	size_t n_create, n_run, n_rebuild, n_release, n_confirm;
+	size_t n_create, n_run, n_rebuild, n_drop, n_release, n_confirm;
 };
 void plan_make(const struct model *m, const struct deployment *d, struct plan *ret);
 void plan_release(struct plan *p);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#define INPUTS_MAX (16 << 20)
 #define BACKOFF_MAX_MS (5 * 60 * 1000)
 #define SIMULATION_ENDED "interrupted: the daemon that simulated it ended"
 
@@ -182,7 +183,7 @@ static void free_node(struct engine *e, struct node_role *nr)
 	struct deployment *d = n->deployment;
 	nr->running = false;
 	nr->cancelling = false;
-	nr->changing = false;
+	nr->changing = nr->removing = false;
 	nr->run = NULL;
 	if (n->running == nr)
 		n->running = NULL;
@@ -201,6 +202,8 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 	bool refused = done->result == RUN_REFUSED, lost = done->result == RUN_UNREACHABLE || refused;
 	bool never = done->result == RUN_NOT_STARTED;
 
+	if (done->result == RUN_OK && !nr->removing && nr->run)
+		drop_remember(nr, nr->run);
 	nr->retry_at = 0;
 	nr->unattended = lost;
 	if (refused) {
@@ -213,6 +216,8 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		/* The daemon was killed between the commit and the start: as if it had not been. */
 		nr->row.last_result = -1;
 		str_replace(&nr->row.last_digest, NULL);
+	} else if (nr->removing) {
+		nr->node->facts_old = true;
 	} else {
 		nr->row.last_result = (int)done->result;
 		nr->row.last_took_ms = done->took_ms;
@@ -250,7 +255,9 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		if (!lost)
 			run_record(e, nr, s);
 	}
-	if (done->result == RUN_OK)
+	if (nr->removing && !lost && !never)
+		drop_ended(e, nr, done);
+	else if (done->result == RUN_OK)
 		event_add(e, NULL, NULL, nr, NULL, "active after %.1f s", (double)done->took_ms / 1000);
 	else if (lost)
 		event_add(e, NULL, NULL, nr, NULL, "lost sight of its run: %s", done->why ? done->why : "");
@@ -258,10 +265,11 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		event_add(e, NULL, NULL, nr, NULL, "%s", nr->cancelled_by);
 	else if (!never)
 		event_add(e, NULL, NULL, nr, NULL, "%s: %s", run_result_name(done->result), done->why ? done->why : "");
+	bool removal = nr->removing || drop_is_removal(nr);
 	str_replace(&nr->cancelled_by, NULL);
 	mark_node_role(e, nr);
 	free_node(e, nr);
-	if (!lost && !never && done->result != RUN_OK && nr->def && !node_role_failed_for_good(nr))
+	if (!lost && !never && !removal && done->result != RUN_OK && nr->def && !node_role_failed_for_good(nr))
 		retry_later(e, nr);
 	runs_prune(e, nr);
 	queue_node_role(e, nr);
@@ -313,8 +321,11 @@ static void ending_work(void *arg)
 		if (rc < 0)
 			log_msg(LOG_ERROR, "%s: its log may tell a secret output: cannot write '%s': %s", end->r->item.node_role, log, strerror(-rc));
 	}
-	if (end->done.result == RUN_OK)
+	if (end->done.result == RUN_OK) {
+		_cleanup_free_ char *remover = path_join(end->r->item.content_dir, "remove");
+		end->r->has_remove = !strcmp(end->r->runner->name, "script") && access(remover, X_OK) == 0;
 		keep_file(end->r, "outputs.json", end->text);
+	}
 	if (end->report)
 		keep_file(end->r, "report.json", end->report);
 }
@@ -376,7 +387,7 @@ static void item_done(struct run_item *item, const struct run_done *done)
 	end->why = xstrdup(done->why);
 	if (end->why)
 		redact(r->e->redactor, end->why, strlen(end->why));
-	if (item->check || (done->result != RUN_OK && !end->redact_log && !done->report)) {
+	if (item->check || item->remove || (done->result != RUN_OK && !end->redact_log && !done->report)) {
 		struct run_done told = *done;
 		told.why = end->why;
 		(item->check ? check_done : run_ended)(r, &told);
@@ -442,15 +453,40 @@ static void start_free(struct start *s)
 	free(s);
 }
 
+/* What the run that made it got: as it was shown, so without secrets. */
+static void inputs_again(struct run *r)
+{
+	_cleanup_free_ char *dir = run_dir(r->e, r->after), *path = path_join(dir, "inputs.json");
+	_cleanup_buf_ struct buf text = {0};
+	if (file_read(AT_FDCWD, path, INPUTS_MAX, &text, NULL) < 0)
+		return;
+	json_t *inputs = json_loadb(buf_str(&text), text.len, 0, NULL), *with_origin = json_object_get(inputs, "params"), *value;
+	if (!json_is_object(inputs)) {
+		json_decref(inputs);
+		return;
+	}
+	keep_file(r, "inputs.json", buf_str(&text));
+	json_t *params = json_object();
+	const char *key;
+	json_object_foreach(with_origin, key, value) json_object_set(params, key, json_object_get(value, "value"));
+	json_object_set(inputs, "params", params);
+	json_decref(r->params);
+	json_decref(r->inputs);
+	r->item.params = r->params = params;
+	r->item.inputs = r->inputs = inputs;
+}
+
 /* On a worker: a batch of fifty is as many times three syncs, and the engine has other things to do. */
 static void inputs_work(void *arg)
 {
 	struct start *s = arg;
 	for (size_t i = 0; i < s->n; i++) {
-		const struct run *r = s->runs[i];
+		struct run *r = s->runs[i];
 		_cleanup_err_ struct err *err = NULL;
 		if (dir_make_all(r->item.run_dir, 0700, &err) < 0)
 			log_msg(LOG_ERROR, "%s: %s", r->item.node_role, err_msg(err));
+		if (r->item.remove && !r->item.attach_only)
+			inputs_again(r);
 		else if (s->texts[i])
 			keep_file(r, "inputs.json", s->texts[i]);
 	}
@@ -486,7 +522,7 @@ static void start_effect(struct engine *e, void *arg)
 	}
 	s->texts = xcalloc(s->n, sizeof *s->texts);
 	for (size_t i = 0; i < s->n; i++)
-		if (!s->runs[i]->item.attach_only) /* a run that is found again keeps what it began with */
+		if (s->runs[i]->shown && !s->runs[i]->item.attach_only) /* a run that is found again keeps what it began with */
 			s->texts[i] = json_document(s->runs[i]->shown);
 	engine_work(e, inputs_work, inputs_done, s);
 }
@@ -588,6 +624,31 @@ static struct run *run_new(struct engine *e, struct node_role *nr, int64_t numbe
 	return r;
 }
 
+/* Commits to a run: its number, under which it is found again. */
+static void number_next(struct engine *e, struct node_role *nr, const char *digest)
+{
+	nr->run_before = nr->row.last_run;
+	nr->row.last_run = e->next_run++;
+	nr->row.last_result = -1;
+	nr->row.last_incarnation = nr->node->row.incarnation;
+	nr->row.last_started = now_ms();
+	nr->row.outcome_unknown = false;
+	str_replace(&nr->row.last_digest, digest);
+	nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
+	const struct deployment *d = nr->node->deployment;
+	nr->runs[nr->n_runs++] = (struct run_summary){
+	        .number = nr->row.last_run,
+	        .started = nr->row.last_started,
+	        .result = -1,
+	        .exit_status = -1,
+	        .digest = xstrdup(digest),
+	        .commit = xstrdup(d ? d->row.commit : NULL),
+	        .dirty = d && d->row.dirty,
+	};
+	run_record(e, nr, &nr->runs[nr->n_runs - 1]);
+	event_add(e, NULL, NULL, nr, NULL, nr->removing ? "removing" : "running");
+}
+
 static void run_number(struct engine *e, struct node_role *nr)
 {
 	char hex[HASH_HEX];
@@ -597,27 +658,8 @@ static void run_number(struct engine *e, struct node_role *nr)
 	if (nr->row.last_result == RUN_OK || !nr->row.last_digest || strcmp(nr->row.last_digest, hex) ||
 	        nr->row.last_incarnation != nr->node->row.incarnation)
 		nr->row.attempts = 0;
-	nr->run_before = nr->row.last_run;
-	nr->row.last_run = e->next_run++;
-	nr->row.last_result = -1;
-	nr->row.last_incarnation = nr->node->row.incarnation;
-	nr->row.last_started = now_ms();
-	nr->row.outcome_unknown = false;
-	str_replace(&nr->row.last_digest, hex);
 	digest_keep(e, nr->digest);
-	nr->runs = xreallocarray(nr->runs, nr->n_runs + 1, sizeof *nr->runs);
-	const struct deployment *d = nr->node->deployment;
-	nr->runs[nr->n_runs++] = (struct run_summary){
-	        .number = nr->row.last_run,
-	        .started = nr->row.last_started,
-	        .result = -1,
-	        .exit_status = -1,
-	        .digest = xstrdup(hex),
-	        .commit = xstrdup(d ? d->row.commit : NULL),
-	        .dirty = d && d->row.dirty,
-	};
-	run_record(e, nr, &nr->runs[nr->n_runs - 1]);
-	event_add(e, NULL, NULL, nr, NULL, "running");
+	number_next(e, nr, hex);
 }
 
 static void find_runner(const struct engine *e, struct start *s, const char *name)
@@ -685,6 +727,57 @@ static void start(struct engine *e, struct node_role **nrs, size_t n, bool attac
 		s->runs[i]->instance = s->instance;
 		mark_node_role(e, nr);
 	}
+	effect_add(e, start_effect, s);
+}
+
+void run_remove(struct engine *e, struct node_role *nr, const char *content, int64_t timeout_ms, int64_t after, bool attach)
+{
+	static const struct def_role no_role = {.name = ""};
+	static const char *const no_outputs[] = {NULL};
+	struct start *s = xcalloc(1, sizeof *s);
+	struct node *n = nr->node;
+	struct run *r = xcalloc(1, sizeof *r);
+	struct hash hash;
+	_cleanup_free_ char *digest = xstrdup(nr->row.last_digest ? nr->row.last_digest : "");
+	s->runs = xcalloc(1, sizeof(struct run *));
+	s->runs[0] = nr->run = r;
+	s->n = 1;
+	find_runner(e, s, "script");
+	nr->unattended = false;
+	if (!attach)
+		number_next(e, nr, digest);
+	r->e = e;
+	r->node_role_id = nr->row.id;
+	r->node_id = n->row.id;
+	r->provider = n->provider;
+	r->def = &no_role;
+	r->began = now_ms();
+	r->runner = s->ops;
+	r->instance = s->instance;
+	r->after = after;
+	r->params = json_object();
+	r->inputs = json_object();
+	node_target(&e->m, n, &r->target, run_keep, r);
+	hash_from_hex(content, &hash);
+	r->item = (struct run_item){
+	        .number = nr->row.last_run,
+	        .target = &r->target,
+	        .role = run_keep(r, nr->row.role),
+	        .content_hash = run_keep(r, content),
+	        .params = r->params,
+	        .inputs = r->inputs,
+	        .settings = &no_role.settings,
+	        .timeout_ms = timeout_ms,
+	        .attach_only = attach,
+	        .remove = true,
+	        .secret_outputs = no_outputs,
+	        .done = item_done,
+	        .data = r,
+	};
+	r->item.node_role = r->strings[r->n_strings++] = xasprintf("%s on %s", nr->row.role, n->row.name);
+	r->item.content_dir = r->strings[r->n_strings++] = content_path(e->content, &hash);
+	r->item.run_dir = r->strings[r->n_strings++] = run_dir(e, nr->row.last_run);
+	mark_node_role(e, nr);
 	effect_add(e, start_effect, s);
 }
 

@@ -50,6 +50,8 @@ enum node_role_state node_role_state(const struct node_role *nr)
 		return NR_HELD;
 	if (node_role_failed_for_good(nr))
 		return NR_ERROR;
+	if (nr->dropped)
+		return nr->unapproved ? NR_PROPOSED : drop_blocker(nr) ? NR_BLOCKED : NR_TODO;
 	if (!nr->def || !nr->node->deployment || !nr->node->deployment->def)
 		return node_role_succeeded(nr) ? NR_ACTIVE : NR_TODO;
 	if (!nr->due && node_role_is_active(nr))
@@ -163,13 +165,16 @@ void node_role_why(const struct model *m, const struct node_role *nr, struct buf
 			buf_addf(out, " (after %lld attempts)", (long long)nr->row.attempts);
 		break;
 	case NR_BLOCKED:
-		first_cause(m, nr, out);
+		first_cause(m, nr->dropped ? drop_blocker(nr) : nr, out);
 		break;
 	case NR_PROPOSED:
-		buf_adds(out, "waits for 'apply' in the deployment's ctl");
+		buf_adds(out, nr->dropped ? "no longer wanted: its remove script is in the plan and waits for 'apply ID'"
+		                          : "waits for 'apply' in the deployment's ctl");
 		break;
 	case NR_TODO:
-		if (!nr->def || !n->deployment || !n->deployment->def)
+		if (nr->dropped)
+			buf_adds(out, "no longer wanted: its remove script is to run");
+		else if (!nr->def || !n->deployment || !n->deployment->def)
 			buf_adds(out, "no longer wanted");
 		else if (!n->wanted)
 			buf_adds(out, "its node is to be released");
@@ -395,6 +400,8 @@ static bool node_moves(const struct model *m, const struct node *n)
 		const struct node_role *nr = n->roles[k];
 		if (nr->unattended || nr->queued || nr->stale || nr->fetching || check_is_under_way(m, nr))
 			return true;
+		if (nr->dropped && !nr->unapproved && !node_role_failed_for_good(nr) && !drop_blocker(nr))
+			return true;
 		if (!nr->due || node_role_failed_for_good(nr))
 			continue;
 		if (nr->retry_at)
@@ -420,16 +427,24 @@ static bool deployment_moves(const struct model *m, const struct deployment *d)
 	return false;
 }
 
+static bool drop_failed(const struct node *n)
+{
+	for (size_t i = 0; i < n->n_roles; i++)
+		if (n->roles[i]->dropped && node_role_failed_for_good(n->roles[i]))
+			return true;
+	return false;
+}
+
 static bool deployment_has_errors(const struct deployment *d)
 {
-	return d->n_error > 0 || any_node(d, node_failed);
+	return d->n_error > 0 || any_node(d, node_failed) || (d->n_dropped && any_node(d, drop_failed));
 }
 
 static bool deployment_reached(const struct deployment *d)
 {
 	if (d->row.destroying)
 		return d->n_nodes == 0;
-	if (!d->def || d->invalid || d->orphaned || d->n_active < d->n_total)
+	if (!d->def || d->invalid || d->orphaned || d->n_active < d->n_total || d->n_dropped)
 		return false;
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		const struct node *n = d->nodes[i];

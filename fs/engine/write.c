@@ -96,7 +96,7 @@ static int apply_check(struct verb_call *c, const struct plan *p, bool with_id)
 			if (rc < 0)
 				return rc;
 		}
-		destroys += with_id && l->op != PLAN_CHANGE;
+		destroys += with_id && l->op != PLAN_CHANGE && l->op != PLAN_DROP;
 	}
 	int64_t max = c->d->def ? c->d->def->max_destroy : 0;
 	if (max > 0 && destroys > (size_t)max)
@@ -118,7 +118,9 @@ static void approve_line(struct verb_call *c, const struct plan_line *l)
 {
 	struct node *n = model_node_id(&c->e->m, l->node_id);
 	struct node_role *nr = l->node_role_id ? model_node_role_id(&c->e->m, l->node_role_id) : NULL;
-	if (nr) {
+	if (nr && l->op == PLAN_DROP) {
+		drop_approve(c->e, nr);
+	} else if (nr) {
 		approve_as_it_is(c->e, nr);
 		mark_node_role(c->e, nr);
 	} else if (n) {
@@ -447,6 +449,11 @@ static int node_role_accept(struct verb_call *c)
 {
 	struct node_role *nr = c->nr;
 	char hex[HASH_HEX];
+	if (nr->dropped && !nr->running) {
+		event_add(c->e, NULL, NULL, nr, c->who, "accepted as removed");
+		drop_accept(c->e, nr);
+		return 0;
+	}
 	if (nr->running || !nr->digest || !nr->digest->complete)
 		return err_set(c->err, EBUSY, "%s on %s cannot be accepted while it runs or its inputs are not known", nr->row.role, c->n->row.name);
 	hash_hex(&nr->digest->hash, hex);
@@ -551,7 +558,7 @@ static const struct verb node_verbs[] = {
 static const struct verb node_role_verbs[] = {
         {"retry", "", "try again after an error", node_role_retry},
         {"run", "", "run it even if it is active", node_role_run},
-        {"accept", "", "count it as done as it is", node_role_accept},
+        {"accept", "", "count it as done as it is; of one whose remove script failed: forget it", node_role_accept},
         {"check", "", "find out, without changing anything, whether it still is as it was left", node_role_check},
         {"cancel", "", "stop its run or check", node_role_cancel},
         {0},

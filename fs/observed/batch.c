@@ -160,6 +160,7 @@ void store_put_node_role(struct store_batch *b, const struct row_node_role *r)
 	text(b, r->approved_unknown);
 	number(b, r->checked);
 	text(b, r->drift);
+	text(b, r->remover);
 }
 
 void store_del_node_role(struct store_batch *b, int64_t id)

@@ -98,6 +98,7 @@ static void node_role_row(struct store_contents *c, sqlite3_stmt *st)
 	        .approved_unknown = text(st, 14),
 	        .checked = number(st, 15),
 	        .drift = text(st, 16),
+	        .remover = text(st, 17),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
@@ -258,6 +259,7 @@ void row_node_role_release(struct row_node_role *r)
 	free(r->approved);
 	free(r->approved_unknown);
 	free(r->drift);
+	free(r->remover);
 }
 
 void row_run_release(struct row_run *r)

@@ -52,6 +52,7 @@ static const char *const migrations[] = {
         "ALTER TABLE nodes ADD COLUMN recipe TEXT;",
         "ALTER TABLE nodes ADD COLUMN wish_adopt INTEGER;",
         "ALTER TABLE deployments ADD COLUMN dirty INTEGER; ALTER TABLE runs ADD COLUMN dirty INTEGER;",
+        "ALTER TABLE node_roles ADD COLUMN remover TEXT;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 const int store_schema_version = SCHEMA_VERSION;
@@ -65,7 +66,7 @@ static const char *const statements[N_STATEMENTS] = {
         [DEL_NODE_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
         [DEL_NODE_ROLES_OF_NODE] = "DELETE FROM node_roles WHERE node_id=?",
         [DEL_NODE_INTENTS] = "DELETE FROM intents WHERE node_id=?",
-        [PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [PUT_NODE_ROLE] = "INSERT OR REPLACE INTO node_roles VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_NODE_ROLE] = "DELETE FROM node_roles WHERE id=?",
         [DEL_ROLE_RUNS] = "DELETE FROM runs WHERE node_role_id=?",
         [PUT_RUN] = "INSERT OR REPLACE INTO runs VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",

@@ -65,6 +65,7 @@ struct row_node_role {
 	char *approved_unknown; /* names of components that were not known then, comma-separated; NULL */
 	int64_t checked;        /* when its last check ended; 0: never */
 	char *drift;            /* what that check would change, the tool's own words; NULL: nothing */
+	char *remover;          /* JSON: what takes away what its last success made, as fs/engine/drop.c has it; NULL: nothing does */
 };
 struct row_run {
 	int64_t number, node_role_id, node_id, incarnation;

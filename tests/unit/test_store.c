@@ -668,6 +668,7 @@ static const char *const before[] = {
         "ALTER TABLE nodes DROP COLUMN recipe",
         "ALTER TABLE nodes DROP COLUMN wish_adopt",
         "ALTER TABLE deployments DROP COLUMN dirty; ALTER TABLE runs DROP COLUMN dirty",
+        "ALTER TABLE node_roles DROP COLUMN remover",
 };
 
 /* Nothing is lost but what the version did not have: with number 1 the memory of numbers that are gone. */
@@ -678,7 +679,7 @@ Test(store, an_older_schema)
 	struct store_batch *b = store_batch_new(store);
 	put_some(b);
 	commit(b);
-	cr_assert_eq(schema_version(), newest, "say here what the new one added");
+	cr_assert_eq(schema_version(), newest, "say above what the new one added");
 	for (int version = newest - 1; version >= 1; version--) {
 		close_store();
 		for (int i = newest - 1; i >= version; i--)
@@ -688,7 +689,7 @@ Test(store, an_older_schema)
 		open_store();
 		struct store_contents c = load();
 		is_some_but_dirty(&c);
-		cr_assert(!c.deployments->dirty && !c.runs->dirty, "nobody knew in version %d", version);
+		cr_assert(version > 6 || (!c.deployments->dirty && !c.runs->dirty), "nobody knew in version %d", version);
 		store_contents_release(&c);
 	}
 	b = store_batch_new(store);
