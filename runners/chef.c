@@ -3,6 +3,7 @@
 #include "runners/chef.h"
 #include "fs/base/mem.h"
 #include "fs/base/secret.h"
+#include "runners/install.h"
 #include "runners/node.h"
 #include "runners/onnode.h"
 #include <errno.h>
@@ -20,6 +21,8 @@ static const struct key_row keys[] = {
         {"role", "cookbook-path", VALUE_LIST, NULL, 0, 0, NULL,
                 "for chef: where the cookbooks are that it needs: directories in the role, or on the node"},
         {"role", "chef-client", VALUE_STRING, NULL, 0, 0, NULL, "for chef: the program on the node; default: chef-client or cinc-client"},
+        {"role", "chef-package", VALUE_STRING, NULL, 0, 0, NULL,
+                "for chef: a Debian package, or a directory with the program, here, for nodes without Chef"},
         {"role", "chef-license", VALUE_STRING, NULL, 0, 0, NULL, "for chef: accept-no-persist, to tell it that its license is accepted"},
         {NULL},
 };
@@ -95,7 +98,7 @@ static void supervisor(struct buf *out, const struct run_item *item)
 	const char *license = settings_str(item->settings, keys, "role", "chef-license");
 	if (!item->secret)
 		files(&text, item);
-	buf_adds(&command, "PATH=$PATH:/opt/chef/bin:/opt/cinc/bin\n");
+	buf_adds(&command, "PATH=$PATH:/opt/chef/bin:/opt/cinc/bin:" INSTALLED_TOOLS "/chef\n");
 	if (program) {
 		buf_adds(&command, "chef=");
 		sh_quote(&command, program);
@@ -145,12 +148,16 @@ static int chef_open(const struct runner_host *host, struct runner **ret, struct
 	return onnode_open(host, &tool, ret, err);
 }
 
+static const struct runner_tool on_node = {
+        "runner-chef", "[role]\nrunner = install\ntool = chef\ntimeout = 15m\nretries = 1\n", "chef-client", "chef-package"};
+
 const struct runner_ops chef_runner = {
         .api = RUNNER_API,
         .name = "chef",
         .help = "applies the role's directory, a Chef cookbook, on the node",
         .keys = keys,
         .keeps_secrets = true,
+        .tool = &on_node,
         .batch_max = 1,
         .check = chef_check,
         .open = chef_open,

@@ -46,7 +46,8 @@ struct onnode_run {
 	struct run_log log;
 	int archive_fd, log_errno;
 	struct buf supervisor;
-	char *parts; /* of which it is made, for node_start; "": nothing is secret */
+	char *content_dir, content_hash[HASH_HEX]; /* with tool->content; the item points here */
+	char *parts;                               /* of which it is made, for node_start; "": nothing is secret */
 	struct redact_stream redact;
 	struct { /* the result, while what it left on the node is removed */
 		enum run_result result;
@@ -87,6 +88,7 @@ static void release(struct onnode_run *s)
 		close(s->archive_fd);
 	buf_release(&s->supervisor);
 	free(s->parts);
+	free(s->content_dir);
 	redact_release(&s->redact);
 	free(s->end.why);
 	json_decref(s->end.outputs);
@@ -112,6 +114,8 @@ static void finish(struct onnode_run *s, enum run_result result, int exit_status
 	s->end.report = NULL;
 	s->finished = true;
 	item->priv = NULL;
+	if (s->content_dir)
+		item->content_dir = item->content_hash = "";
 	release(s);
 	item->done(item, &done);
 	json_decref(report);
@@ -627,6 +631,13 @@ static void run_one(struct runner *r, struct run_item *item)
 	s->r = r;
 	s->item = item;
 	item->priv = s;
+	if (r->tool->content) {
+		struct hash hash;
+		s->content_dir = r->tool->content(item, &hash);
+		hash_hex(&hash, s->content_hash);
+		item->content_dir = s->content_dir;
+		item->content_hash = s->content_hash;
+	}
 	s->call.arg = s;
 	s->archive_fd = -1;
 	s->collect.exit_status = -1;

@@ -7,6 +7,7 @@
 #define REBARFS_RUNNERS_ONNODE_H
 
 #include "fs/base/buf.h"
+#include "fs/base/hash.h"
 #include "runners/runner.h"
 
 /* How a run ended there. Everything is borrowed. */
@@ -27,6 +28,9 @@ struct onnode_verdict {
 struct onnode_tool {
 	const char *name;
 	const char *(*no_check)(const struct run_item *item); /* why a dry run is not possible, after "role NAME "; NULL: it is. May be NULL */
+	/* What is shipped in place of the role's own content: a directory or file, "": nothing (caller frees), and a hash that stands for it. May be
+	 * NULL. */
+	char *(*content)(const struct run_item *item, struct hash *ret_hash);
 	/* The shell script that supervises one run on the node; most are onnode_supervisor with a command line. */
 	void (*supervisor)(struct buf *out, const struct run_item *item);
 	/* Only with secrets: a shell script that the supervisor finds in memory as "$S/env", for all that must not lie on a disk. */

@@ -5,6 +5,7 @@
 #include "fs/base/mem.h"
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <uthash.h>
 #include <utlist.h>
 
@@ -89,10 +90,15 @@ static void on_packed(void *arg, const struct child_result *res)
 		pack_remove(p);
 }
 
-static int pack_begin(struct pack *p, const char *content_dir, struct err **err)
+static int pack_begin(struct pack *p, const char *content, struct err **err)
 {
-	const char *argv[] = {"tar", "--create", "--gzip", "--file", p->temp, "--directory", content_dir, "--owner=0", "--group=0", "--numeric-owner",
-	        "--mode=u+rwX,go+rX,go-w", "--sort=name", ".", NULL};
+	struct stat st;
+	bool is_file = *content && stat(content, &st) == 0 && !S_ISDIR(st.st_mode);
+	const char *slash = strrchr(content, '/');
+	_cleanup_free_ char *parent = slash ? xstrndup(content, (size_t)(slash - content) + 1) : xstrdup(".");
+	const char *dir = !*content ? "/" : is_file ? parent : content, *name = is_file ? (slash ? slash + 1 : content) : ".";
+	const char *argv[] = {"tar", "--create", "--gzip", "--file", p->temp, "--directory", dir, "--owner=0", "--group=0", "--numeric-owner",
+	        "--mode=u+rwX,go+rX,go-w", "--sort=name", *content ? "--" : "--files-from=/dev/null", *content ? name : NULL, NULL};
 	struct child_spec spec = {.argv = argv, .timeout_ms = 300000, .done = on_packed, .arg = p};
 	return child_start(p->packer->host->loop, &spec, &p->child, err);
 }
@@ -122,7 +128,7 @@ static void on_kick(uv_timer_t *timer)
 }
 
 struct pack_wait *packer_want(
-        struct packer *packer, const char *hash, const char *content_dir, void (*done)(void *arg, const char *path, const struct err *err), void *arg)
+        struct packer *packer, const char *hash, const char *content, void (*done)(void *arg, const char *path, const struct err *err), void *arg)
 {
 	struct pack *p;
 	HASH_FIND_STR(packer->packs, hash, p);
@@ -138,7 +144,7 @@ struct pack_wait *packer_want(
 		p->path = xasprintf("%s/%s.tar.gz", packer->dir, hash);
 		p->temp = xasprintf("%s/%s.new", packer->dir, hash);
 		HASH_ADD_KEYPTR(hh, packer->packs, p->hash, strlen(p->hash), p);
-		p->ready = pack_begin(p, content_dir, &p->err) < 0;
+		p->ready = pack_begin(p, content, &p->err) < 0;
 	}
 	struct pack_wait *w = xcalloc(1, sizeof *w);
 	*w = (struct pack_wait){.pack = p, .done = done, .arg = arg};

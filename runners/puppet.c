@@ -213,12 +213,16 @@ static int puppet_open(const struct runner_host *host, struct runner **ret, stru
 	return onnode_open(host, &tool, ret, err);
 }
 
+/* Whoever has puppet from elsewhere names a role that 'provides = runner-puppet'. */
+static const struct runner_tool on_node = {"runner-puppet", "[role]\nrunner = install\ntool = puppet\ntimeout = 15m\nretries = 1\n", NULL, NULL};
+
 const struct runner_ops puppet_runner = {
         .api = RUNNER_API,
         .name = "puppet",
         .help = "applies the role's directory, a Puppet module, on the node",
         .keys = keys,
         .keeps_secrets = true,
+        .tool = &on_node,
         .batch_max = 1,
         .check = puppet_check,
         .open = puppet_open,

@@ -96,13 +96,23 @@ struct runner_host {
 };
 struct runner; /* an instance; the plug-in defines its own */
 
+/* The role that puts a runner's tool on a node. Roles of this runner require it without saying so. */
+struct runner_tool {
+	const char *role;     /* "runner-puppet" */
+	const char *document; /* its role.ini, where the repo has none of that name */
+	/* Keys of role.ini of those that require it; either may be NULL. Who says where the program is, needs nobody to put it there; where it is to
+	 * be had is for this role to know. */
+	const char *program_key, *source_key;
+};
+
 struct runner_ops {
 	int api;          /* RUNNER_API */
 	const char *name; /* "script" */
 	const char *help;
-	const struct key_row *keys; /* keys of role.ini it takes: {"role", "become", ...}; NULL: none */
-	bool keeps_secrets;         /* minds run_item.secret; roles with secrets are refused to the others */
-	int batch_max;              /* how many items of one role one run() may get; 1: no batches */
+	const struct key_row *keys;     /* keys of role.ini it takes: {"role", "become", ...}; NULL: none */
+	bool keeps_secrets;             /* minds run_item.secret; roles with secrets are refused to the others */
+	const struct runner_tool *tool; /* NULL: it needs nothing there */
+	int batch_max;                  /* how many items of one role one run() may get; 1: no batches */
 	/* Is this directory content it can run? Synchronous, only reads. The sentence names the file: 'apply' is not executable: chmod +x ... Any
 	 * thread. */
 	int (*check)(const char *content_dir, const struct settings *settings, struct err **err);

@@ -3,6 +3,7 @@
 #include "runners/salt.h"
 #include "fs/base/mem.h"
 #include "fs/base/secret.h"
+#include "runners/install.h"
 #include "runners/node.h"
 #include "runners/onnode.h"
 #include <errno.h>
@@ -18,6 +19,8 @@ static const char outputter[] =
 static const struct key_row keys[] = {
         {"role", "formula", VALUE_STRING, NULL, 0, 0, NULL, "for salt: the formula's name, as its own files say it; default: the role's name"},
         {"role", "salt-call", VALUE_STRING, "salt-call", 0, 0, NULL, "for salt: the program on the node, where it is not in the PATH"},
+        {"role", "salt-source", VALUE_STRING, NULL, 0, 0, NULL,
+                "for salt: a directory here with salt-call and all that it imports, for nodes without Salt"},
         {NULL},
 };
 
@@ -72,7 +75,7 @@ static void supervisor(struct buf *out, const struct run_item *item)
 	buf_adds(&command, "salt=");
 	sh_quote(&command, settings_str(item->settings, keys, "role", "salt-call"));
 	buf_addf(&command,
-	        "\nPATH=$PATH:/opt/saltstack/salt\n"
+	        "\nPATH=$PATH:/opt/saltstack/salt:" INSTALLED_TOOLS "/salt\n"
 	        "command -v \"$salt\" > /dev/null || { echo \"$salt is not on this node: let a role that this one requires install Salt, or name it "
 	        "with 'salt-call ='\"; exit 127; }\n"
 	        "export REBAR_FORMULA=%s PYTHONDONTWRITEBYTECODE=1\n"
@@ -110,12 +113,16 @@ static int salt_open(const struct runner_host *host, struct runner **ret, struct
 	return onnode_open(host, &tool, ret, err);
 }
 
+static const struct runner_tool on_node = {
+        "runner-salt", "[role]\nrunner = install\ntool = salt\ntimeout = 15m\nretries = 1\n", "salt-call", "salt-source"};
+
 const struct runner_ops salt_runner = {
         .api = RUNNER_API,
         .name = "salt",
         .help = "applies the role's directory, a Salt formula, on the node",
         .keys = keys,
         .keeps_secrets = true,
+        .tool = &on_node,
         .batch_max = 1,
         .check = salt_check,
         .open = salt_open,

@@ -31,6 +31,9 @@ struct schema_runner {
 	const char *name;
 	const struct key_row *keys;
 	int (*check)(const char *content_dir, const struct settings *settings, struct err **err);
+	/* The role that puts its tool on a node; NULL: none. It has this document where the repo has none of that name. */
+	const char *tool_role, *tool_document;
+	const char *program_key, *source_key; /* of roles that need it: where the tool is on the node; where the role gets it. May be NULL */
 };
 struct desired_schema {
 	const struct schema_provider *providers;
@@ -239,8 +242,9 @@ int tree_read_kept(const struct content_store *c, const char *manifest, struct t
 void tree_free(struct tree *t);
 /* Something in it is busy for a reason whose end nobody will tell of: read again after a while. */
 bool tree_is_passing(const struct tree *t);
-/* Checks everything against everything. Takes nothing; *ret has one reference. Fails only on ENOMEM-like trouble: mistakes are in problems. */
-int desired_parse(const struct tree *t, const struct desired_schema *schema, struct desired **ret, struct err **err);
+/* Checks everything against everything. Takes nothing, adds to t the roles that put tools on nodes; *ret has one reference. Fails only on ENOMEM-like
+ * trouble: mistakes are in problems. */
+int desired_parse(struct tree *t, const struct desired_schema *schema, struct desired **ret, struct err **err);
 /* Copies the documents and role contents of a valid deployment into the store and returns the manifest (JSON text: deployment, commit, path -> hash)
  * by which tree_read_kept finds them. -EAGAIN: something changed since the tree was read; read again. */
 int desired_keep(const struct tree *t, const char *repo, const struct desired *d, const struct def_deployment *dep, struct content_store *c,

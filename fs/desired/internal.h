@@ -196,6 +196,12 @@ void roles_link(struct parse *p);       /* references, cycles, the runner's own 
 void nodes_link(struct parse *p);       /* providers, parameters */
 void deployments_link(struct parse *p); /* like, groups, roles, parameters; then nodes named twice */
 
+/* ---- what puts tools on nodes (tools.c) ---- */
+
+/* Adds the documents of those roles that some role's runner needs and that the repo does not have itself. */
+void tree_add_tools(struct tree *t, const struct desired_schema *schema);
+void roles_need_tools(struct parse *p); /* before roles are linked: who needs one requires it */
+
 /* ---- closures (closure.c) ---- */
 
 struct closure {

@@ -31,7 +31,7 @@ const struct key_row deployment_keys[] = {
 };
 
 const struct key_row role_keys[] = {
-        {"role", "runner", VALUE_STRING, .help = "what runs the content: script, ansible, puppet, salt, chef, none"},
+        {"role", "runner", VALUE_STRING, .help = "what runs the content: script, ansible, puppet, salt, chef, install, none"},
         {"role", "requires", VALUE_LIST, .help = "roles that must be active on the same node before; they are put there"},
         {"role", "after", VALUE_LIST, .help = "roles that come first on every node of the deployment that has them"},
         {"role", "wants", VALUE_LIST, .help = "inputs beside the parameters: nodes, node, facts.KEY, ROLE.KEY"},

@@ -306,9 +306,10 @@ static int by_place(const void *a, const void *b)
 	return c ? c : x->line != y->line ? (x->line < y->line ? -1 : 1) : strcmp(x->text, y->text);
 }
 
-int desired_parse(const struct tree *t, const struct desired_schema *schema, struct desired **ret, struct err **err)
+int desired_parse(struct tree *t, const struct desired_schema *schema, struct desired **ret, struct err **err)
 {
 	struct parse p = {.t = t, .schema = schema, .form = true};
+	tree_add_tools(t, schema);
 	p.all = xcalloc(1, sizeof *p.all);
 	atomic_init(&p.all->refs, 1);
 	p.all->d.commit = xstrdup(t->commit);
@@ -323,6 +324,7 @@ int desired_parse(const struct tree *t, const struct desired_schema *schema, str
 	for (size_t i = 0; i < t->n_docs; i++)
 		read_one(&p, &p.docs[i]);
 	p.form = false;
+	roles_need_tools(&p);
 	roles_link(&p);
 	nodes_link(&p);
 	deployments_link(&p);

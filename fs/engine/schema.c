@@ -16,8 +16,16 @@ static void schema_make(void)
 		const struct provider_ops *o = provider_table[i];
 		p[i] = (struct schema_provider){o->type, o->declared_only, o->apply_manual, o->keys, o->node_keys};
 	}
-	for (size_t i = 0; i < nr; i++)
+	for (size_t i = 0; i < nr; i++) {
+		const struct runner_tool *t = runner_table[i]->tool;
 		r[i] = (struct schema_runner){runner_table[i]->name, runner_table[i]->keys, runner_table[i]->check};
+		if (!t)
+			continue;
+		r[i].tool_role = t->role;
+		r[i].tool_document = t->document;
+		r[i].program_key = t->program_key;
+		r[i].source_key = t->source_key;
+	}
 	schema = (struct desired_schema){p, np, r, nr};
 }
 

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/hello.sh"
 needs root fuse ssh-keygen unshare jq
-hello chef chef-client 'chef-client = /opt/chef/chef-client\nchef-license = accept-no-persist'
+hello chef chef-client chef-package 'chef-license = accept-no-persist'
 expect "where a resource is" "$(report | jq -c '.resources[] | select(.name | test("package")) | [.status, .file, .line]')" '["unchanged","recipes/default.rb",4]'
 drifts '^ *-by hand'
 recipe=recipes/default.rb

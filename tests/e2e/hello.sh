@@ -2,7 +2,7 @@
 # Sourced by tests of runners whose tool no package of Debian's brings: a program that a directory named by the environment holds is put on one node,
 # where it applies the role hello-TOOL of contrib/examples/parity.
 
-# hello TOOL PROGRAM KEYS: KEYS are lines of role.ini. Runs it once, and looks at what everybody's hello comes to.
+# hello TOOL PROGRAM KEY [LINE]: KEY of role.ini names where the tool is copied from. Runs it once, and looks at what everybody's hello comes to.
 hello() {
 	local tool=$1 program=$2 variable=REBARFS_TEST_${1^^} tree
 	local from=${!variable:-}
@@ -18,17 +18,18 @@ hello() {
 	mkdir -m 700 "$T/secrets"
 	(umask 077 && echo "$VALUE" >"$T/secrets/hello")
 	machine m 11 "$tree"
-	cp -rL "$from" "$T/$tool" && tar c -C "$T" "$tool" | on 11 tar x --no-same-owner -C /opt || fail "cannot copy $tool to the node"
+	cp -rL "$from" "$T/$tool" || fail "cannot copy $from"
 	mkdir "$REPO/roles"
 	cp -r "$TOP/contrib/examples/parity/roles/hello-$tool" "$REPO/roles/"
 	CONTENT=$REPO/roles/hello-$tool ROLE=$MNT/nodes/m/roles/hello-$tool
-	sed -i "s|^runner = .*|&\n$3|" "$CONTENT/role.ini"
+	sed -i "s|^runner = .*|&\n$3 = $T/$tool\n${4:-}|" "$CONTENT/role.ini"
 	printf '[provider]\ntype = ssh\napply = auto\n[ssh]\nuser = root\nkey = %s\n' "$T/id" | document providers/p/provider.ini
 	printf '[node]\nprovider = p\naddress = 10.77.0.11\n' | document nodes/m/node.ini
 	printf '[deployment]\nprovider = p\nroles = hello-%s\n[nodes one]\nnodes = m\n[params hello-%s]\npassword = secret:hello\n' "$tool" "$tool" |
 		document deployments/d/deployment.ini
 	start "secrets=$T/secrets"
 	settle d 90
+	expect "how the tool came there" "$(jq -c '[.runner, .changed]' "$MNT/nodes/m/roles/runner-$tool/runs/1/report.json")" '["install",1]'
 	page hello
 	expect "the secret" "$(on 11 cat /etc/hello.secret)" "$VALUE"
 	expect "the service" "$(on 11 pgrep -xc busybox)" 1

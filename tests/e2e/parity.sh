@@ -38,6 +38,7 @@ first() {
 	expect "what changed with $1" "$(report "$1" | jq -r '.runner, (.changed > 0), .failed' | paste -sd ' ')" "$1 true 0"
 }
 each first
+expect "what was to be done so that puppet is there" "$(cat "$MNT/nodes/p-puppet/roles/runner-puppet/state") $(jq -c '[.changed, .failed]' "$MNT/nodes/p-puppet/roles/runner-puppet/runs/1/report.json")" "active [0,0]"
 expect "what the dependant was told" "$(cat "$MNT/nodes/p-script/roles/told/outputs/urls")" "http://p-ansible:8088/ http://p-puppet:8088/ http://p-script:8088/"
 
 # Nothing was touched: a check finds nothing; by hand: it is found, and a run repairs it.

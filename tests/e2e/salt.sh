@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/hello.sh"
 needs root fuse ssh-keygen unshare jq
-hello salt salt-call 'salt-call = /opt/salt/salt-call'
+hello salt salt-call salt-source
 expect "where a resource is" "$(report | jq -c '.resources[] | select(.name | test("pkg")) | [.status, .file, .line]')" '["unchanged","init.sls",5]'
 drifts '^-.*by hand'
 fails init.sls 's/{% if hello.broken %}/{% if true %}/' 'cmd.run a step that fails \(init.sls:[0-9]+\): '
