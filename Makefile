@@ -102,13 +102,17 @@ SANITIZED = +@report=$(abspath $(BUILD)-$(1))/report; rm -f $$report.*; export L
 	BUILD=$(BUILD)-$(1) tests/e2e/run $(4); rc=$$?; ! cat $$report.* 2>/dev/null && exit $$rc
 asan: ## unit tests and end-to-end tests on fake nodes under the address and undefined-behaviour sanitizers
 	$(call SANITIZED,asan,-fsanitize=address$(,)undefined -fno-sanitize-recover=all,units,fake)
-fault: ## the daemon killed at every step of a deployment's life; FAULT_STEP=N: every N-th step
+fault: ## the daemon killed at every step and at random, its database and files taken away; a table of what was lost
 	@[ "$$(id -u)" != 0 ] || $(MAKE) deps
-	+@$(MAKE) BUILD=$(BUILD)-fault CFLAGS='-O2 -g -DREBARFS_FAULT' all
+	+@$(MAKE) BUILD=$(BUILD)-fault CFLAGS='-O2 -g -DREBARFS_FAULT' all $(BUILD)-fault/fault/trouble.so
 	@BUILD=$(BUILD)-fault tests/fault/run
 check-fault:
-	+@$(MAKE) BUILD=$(BUILD)-fault CFLAGS='-O2 -g -DREBARFS_FAULT' all
-	@BUILD=$(BUILD)-fault FAULT_STEP=12 tests/fault/run
+	+@$(MAKE) BUILD=$(BUILD)-fault CFLAGS='-O2 -g -DREBARFS_FAULT' all $(BUILD)-fault/fault/trouble.so
+	@BUILD=$(BUILD)-fault FAULT_STEP=12 FAULT_KILLS=15 FAULT_STOP=5 tests/fault/run
+$(BUILD)/fault/%.so: tests/fault/%.c
+	$(Q)mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) $(WARN) $(WERROR) -O2 -shared -fPIC -o $@ $< -ldl
 
 # Without unit tests: criterion 2.4.1 itself crashes under it before the first of them (SEGV in libcriterion.so.3).
 tsan: ## end-to-end tests on fake nodes under the thread sanitizer

@@ -20,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <uv.h>
@@ -198,14 +199,11 @@ static int run_quiet(const char *const *argv)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* Opening asks the daemon; stat() may be answered for a second more by what the kernel remembers. */
+/* statfs() asks the daemon; stat() and open() may be answered by what the kernel remembers. */
 static bool is_dead(const char *mountpoint)
 {
-	int fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOTCONN || errno == ECONNABORTED;
-	close(fd);
-	return false;
+	struct statfs fs;
+	return statfs(mountpoint, &fs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 /* What a daemon that was killed leaves behind: every access says ENOTCONN until somebody unmounts it. */

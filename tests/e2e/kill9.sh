@@ -19,6 +19,7 @@ for moment in 0.1 0.3 0.5 0.2 0.8 0.05 1 0.4; do
 	kill_hard
 	# The mount of a daemon that was killed is there and dead; the next start clears it.
 	start
+	expect "mounts after a kill" "$(grep -c " $MNT " /proc/self/mountinfo)" 1
 done
 eventually 30 "the script to begin" on 11 'test -s /root/ran'
 kill_hard
