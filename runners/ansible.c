@@ -1,4 +1,3 @@
-#include "runners/ansible.h"
 #include "fs/base/child.h"
 #include "fs/base/io.h"
 #include "fs/base/log.h"
@@ -6,6 +5,7 @@
 #include "fs/base/private.h"
 #include "fs/base/redact.h"
 #include "fs/base/str.h"
+#include "runners/ansible_batch.h"
 #include "runners/onnode.h"
 #include "runners/runlog.h"
 #include <errno.h>
@@ -19,103 +19,22 @@
 #define FOLLOW_MS 100
 #define ALIVE_EVERY 10       /* looks at the process: every tenth time */
 #define PREPARE_FOR_MS 30000 /* to reach a node before ansible-playbook starts: the others do not wait longer */
-#define COLLECT_FOR_MS 60000
 #define KILL_AFTER_MS 5000
 #define STARTING_MS 10000
-#define OUTPUT_FILE_MAX (4 * 1024 * 1024)
 
 const struct key_row ansible_keys[] = {
         {"role", "gather-facts", VALUE_BOOL, "yes", 0, 0, NULL, "for content that is a plain role: gather Ansible's facts before it"},
         {NULL},
 };
 
-enum phase { PHASE_SORT, PHASE_PREPARE, PHASE_FOLLOW, PHASE_COLLECT };
-
-struct host {
-	struct batch *batch;
-	struct run_item *item; /* NULL: done was called */
-	size_t i;              /* in batch->events.hosts */
-	struct node_call call;
-	struct buf answer;
-	struct collect collect;
-	char *host_key;
-	bool settled; /* of the phase: prepared, or collected */
-	bool asked, marked;
-	bool cancelled;
-	int64_t give_up, backoff_until, backoff_ms;
-	struct run_log log;
-	int64_t log_have, log_pos; /* bytes that the file had when we came; bytes that the events gave until now */
-};
-
-/* Outlives the batch when the runner is closed. */
-struct starter {
-	struct batch *batch;
-};
-
-struct batch {
-	struct runner *r;
-	struct batch *prev, *next;
-	enum phase phase;
-	char *dir; /* of the batch; NULL while sorting */
-	struct host *hosts;
-	size_t n;
-	struct batch_events events;
-	int events_fd;
-	int ticks;
-	int64_t end_by, kill_by, starting_until;
-	bool hide;               /* nobody knows what is secret in it */
-	const char *stopping;    /* "cancelled", "timeout" */
-	int64_t took_ms;         /* of ansible-playbook */
-	struct starter *starter; /* while the child that starts ansible-playbook lives */
-	bool start_failed;
-	uv_timer_t timer;
-};
-
-struct runner {
-	const struct runner_host *host;
-	struct batch *batches;
-};
-
 static void on_tick(uv_timer_t *timer);
 
-static void tick_soon(struct batch *b)
+void batch_tick_soon(struct batch *b)
 {
 	uv_timer_start(&b->timer, on_tick, 0, FOLLOW_MS);
 }
 
-/* ---- the end of a host and of a batch ---- */
-
-static void finish(struct host *h, enum run_result result, const char *why, json_t *outputs)
-{
-	struct run_item *item = h->item;
-	if (!item)
-		return;
-	node_call_cancel(&h->call);
-	h->item = NULL;
-	item->priv = NULL;
-	const json_t *resources = h->batch->events.hosts ? h->batch->events.hosts[h->i].resources : NULL;
-	json_t *report = resources ? run_report("ansible", item, resources) : NULL;
-	struct run_done done = {.result = result,
-	        .exit_status = result == RUN_OK ? 0 : -1,
-	        .why = result == RUN_OK && !item->check ? NULL : why,
-	        .outputs = outputs,
-	        .report = report,
-	        .took_ms = h->batch->took_ms,
-	        .marked = h->marked,
-	        .drifted = item->check && h->batch->events.hosts && h->batch->events.hosts[h->i].changes > 0};
-	item->done(item, &done);
-	json_decref(report);
-}
-
-static __attribute__((format(printf, 3, 4))) void finish_why(struct host *h, enum run_result result, const char *fmt, ...)
-{
-	_cleanup_buf_ struct buf why = {0};
-	va_list ap;
-	va_start(ap, fmt);
-	buf_vaddf(&why, fmt, ap);
-	va_end(ap);
-	finish(h, result, buf_str(&why), NULL);
-}
+/* ---- the batch ---- */
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -133,6 +52,7 @@ static void batch_release(struct batch *b)
 		buf_release(&h->answer);
 		collect_reset(&h->collect);
 		free(h->host_key);
+		free(h->lost);
 	}
 	free(b->hosts);
 	batch_events_release(&b->events);
@@ -175,7 +95,7 @@ static void set_hosts(struct batch *b, struct run_item *const *items, size_t n)
 
 /* ---- the logs ---- */
 
-static void on_text(void *arg, size_t i, const char *text, size_t len)
+void batch_log(void *arg, size_t i, const char *text, size_t len)
 {
 	struct batch *b = arg;
 	struct host *h = &b->hosts[i];
@@ -203,7 +123,7 @@ static void open_logs(struct batch *b)
 	b->events.hosts = xcalloc(b->n, sizeof *b->events.hosts);
 	b->events.content_dir = xstrdup(b->hosts[0].item->content_dir);
 	b->events.n = b->n;
-	b->events.on_text = on_text;
+	b->events.on_text = batch_log;
 	b->events.arg = b;
 	for (size_t i = 0; i < b->n; i++) {
 		struct host *h = &b->hosts[i];
@@ -213,226 +133,12 @@ static void open_logs(struct batch *b)
 	}
 }
 
-/* ---- collect ---- */
-
 static bool all_settled(const struct batch *b)
 {
 	for (size_t i = 0; i < b->n; i++)
 		if (b->hosts[i].item && !b->hosts[i].settled)
 			return false;
 	return true;
-}
-
-static bool is_secret_output(const struct run_item *item, const char *key)
-{
-	for (const char *const *k = item->secret_outputs; k && *k; k++)
-		if (!strcmp(*k, key))
-			return true;
-	return false;
-}
-
-static void collected(struct host *h)
-{
-	_cleanup_free_ char *complaint = NULL;
-	json_t *outputs = collect_outputs(&h->collect, &complaint);
-	if (!outputs) {
-		finish(h, RUN_FAILED, complaint, NULL);
-		return;
-	}
-	const char *key;
-	json_t *value;
-	json_object_foreach(h->batch->events.hosts[h->i].custom, key, value)
-	{
-		if (json_object_get(outputs, key)) /* the file was written on the node itself */
-			continue;
-		if (is_secret_output(h->item, key)) {
-			finish_why(h, RUN_FAILED,
-			        "output '%s' is secret: write it into a file of that name in {{ rebar_outputs }} on the node, set_stats would take "
-			        "it away",
-			        key);
-			break;
-		}
-		if (key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")] || *key == '.' || !*key) {
-			finish_why(h, RUN_FAILED, "set_stats '%s' has a name that is not made of letters, digits, '_', '-' and '.'", key);
-			break;
-		}
-		_cleanup_free_ char *text = json_is_string(value) ? xstrdup(json_string_value(value))
-		                                                  : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
-		if (text && strlen(text) > OUTPUT_MAX) {
-			finish_why(h, RUN_FAILED, "set_stats '%s' has %zu bytes: %d at most", key, strlen(text), OUTPUT_MAX);
-			break;
-		}
-		json_object_set_new(outputs, key, json_string(text ? text : ""));
-	}
-	finish(h, RUN_OK, NULL, outputs);
-	json_decref(outputs);
-}
-
-static bool retry_later(struct host *h, int rc)
-{
-	int64_t now = monotonic_ms();
-	if (!node_worth_retry(rc) || now >= h->give_up)
-		return false;
-	h->backoff_ms = h->backoff_ms ? (h->backoff_ms < 2500 ? h->backoff_ms * 2 : 5000) : 200;
-	h->backoff_until = now + h->backoff_ms;
-	return true;
-}
-
-static void collect_data(void *arg, const char *data, size_t len)
-{
-	struct host *h = arg;
-	collect_add(&h->collect, data, len);
-}
-
-static void collect_done(void *arg, const struct ssh_result *res, bool begun)
-{
-	struct host *h = arg;
-	_cleanup_free_ char *refusal = node_refusal(h->item->target->name, h->collect.refusal ? h->collect.refusal : "");
-	if (refusal) {
-		h->settled = true;
-		finish_why(h, RUN_REFUSED, "%s", refusal);
-	} else if (!res->rc && begun && h->collect.complete) {
-		h->settled = true;
-		collected(h);
-	} else if (res->rc && retry_later(h, res->rc)) {
-		return;
-	} else {
-		h->settled = true;
-		_cleanup_buf_ struct buf line = {0};
-		last_line(res->tail, strlen(res->tail), &line);
-		finish_why(h, RUN_UNREACHABLE, "it succeeded, but its outputs cannot be read: %s",
-		        res->err   ? err_msg(res->err)
-		        : line.len ? buf_str(&line)
-		                   : "no answer");
-	}
-	tick_soon(h->batch);
-}
-
-static void node_script(struct host *h, const char *script, const char *const *more, void (*on_data)(void *, const char *, size_t),
-        void (*done)(void *, const struct ssh_result *, bool))
-{
-	const struct runner_host *host = h->batch->r->host;
-	_cleanup_free_ char *mounts = xasprintf("%" PRIu64, host->mounts), *number = xasprintf("%" PRId64, h->item->number);
-	const char *args[] = {host->owner, mounts, number, more[0], more[1], NULL};
-	const char **all = script == node_collect ? node_collect_args(args, h->item) : NULL;
-	h->call.on_data = on_data;
-	h->call.done = done;
-	struct node_call_options opt = {.connect_ms = 15000, .timeout_ms = 60000};
-	node_call_start(&h->call, host->pool, h->item->target, script, all ? all : args, &opt);
-	free(all);
-}
-
-static void collect_tick(struct batch *b)
-{
-	int64_t now = monotonic_ms();
-	for (size_t i = 0; i < b->n; i++) {
-		struct host *h = &b->hosts[i];
-		if (!h->item || h->settled || h->call.exec || now < h->backoff_until)
-			continue;
-		collect_reset(&h->collect);
-		node_script(h, node_collect, (const char *const[]){"-1", NULL}, collect_data, collect_done);
-	}
-}
-
-static char *short_base(const struct runner_host *host)
-{
-	return geteuid() == 0 ? xasprintf("/run/rebarfs-%s", host->owner) : xasprintf("/tmp/rebarfs-%s-%u", host->owner, geteuid());
-}
-
-/* What the events say of a host, after the process has ended. Hosts that succeeded stay, to be asked for their outputs. */
-static void judge(struct batch *b, struct host *h, bool has_status, const char *output)
-{
-	const struct host_events *e = &b->events.hosts[h->i];
-	const char *reason = h->cancelled ? "cancelled" : b->stopping;
-	_cleanup_buf_ struct buf line = {0};
-	if (e->failed_text)
-		last_line(e->failed_text, strlen(e->failed_text), &line);
-	if (b->events.ended && e->has_stats && e->reached_end && !e->failures && !e->unreachable && e->ran) {
-		if (h->item->check) { /* it changed nothing: there are no outputs to ask for */
-			if (e->changes > 1)
-				buf_addf(&line, "%lld tasks would change something, first '%s'", e->changes, e->changed_task);
-			else if (e->changes)
-				buf_addf(&line, "task '%s' would change something", e->changed_task);
-			finish(h, RUN_OK, buf_str(&line), NULL);
-		}
-		return;
-	}
-	if (e->has_stats && e->unreachable)
-		finish_why(h, RUN_UNREACHABLE, "unreachable at '%s': %s", e->failed_task ? e->failed_task : "connecting", buf_str(&line));
-	else if (e->failed_task && (b->events.ended ? e->failures > 0 : !reason))
-		finish_why(h, RUN_FAILED, "failed at '%s': %s", e->failed_task, line.len ? buf_str(&line) : "no message");
-	else if (reason && !strcmp(reason, "timeout"))
-		finish_why(h, RUN_TIMED_OUT, "stopped: not done in time");
-	else if (h->cancelled)
-		finish_why(h, RUN_CANCELLED, "cancelled");
-	else if (reason)
-		finish_why(h, RUN_INTERRUPTED, "interrupted: the ansible-playbook it shared with a cancelled node was stopped");
-	else if (!has_status)
-		finish_why(h, RUN_INTERRUPTED, "interrupted: neither its ansible-playbook nor its result is left");
-	else if (b->events.ended && !e->ran)
-		finish_why(h, RUN_FAILED, "'playbook.yml' runs nothing on '%s': its plays need 'hosts: all' or a group that the node is in",
-		        h->item->target->name);
-	else if (b->events.ended)
-		finish_why(h, RUN_FAILED, "ansible-playbook stopped before the end because another node of its batch failed");
-	else if (!strncmp(output, "env: ", 5)) /* env speaks only when it cannot start the program */
-		finish_why(
-		        h, RUN_FAILED, "the program 'ansible-playbook' is missing on this machine: run 'apt-get install ansible-core' (%s)", output);
-	else
-		finish_why(h, RUN_FAILED, "ansible-playbook: %s", *output ? output : "it ended without a result");
-}
-
-static int64_t file_ms(const struct batch *b, const char *name)
-{
-	_cleanup_free_ char *path = path_join(b->dir, name);
-	struct stat st;
-	return stat(path, &st) == 0 ? (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 : 0;
-}
-
-/* "ERROR! ... (in 'FILE': line 7, column 31)", or the last line. */
-static void first_error(const char *output, size_t len, struct buf *line)
-{
-	const char *error = strstr(output, "ERROR!"), *cause = strstr(output, "Syntax Error while loading YAML.\n"),
-	           *place = strstr(output, "appears to be in ");
-	if (!error) {
-		last_line(output, len, line);
-		return;
-	}
-	if (cause)
-		error = cause + strlen("Syntax Error while loading YAML.\n");
-	last_line(error, strcspn(error, "\n"), line);
-	if (!place)
-		return;
-	place += strlen("appears to be in ");
-	const char *end = strstr(place, ", but may");
-	if (end && end - place < 1000)
-		buf_addf(line, " (in %.*s)", (int)(end - place), place);
-}
-
-static void playbook_ended(struct batch *b, bool has_status)
-{
-	_cleanup_free_ char *path = path_join(b->dir, "output");
-	_cleanup_buf_ struct buf output = {0}, line = {0};
-	file_read(AT_FDCWD, path, OUTPUT_FILE_MAX, &output, NULL);
-	first_error(buf_str(&output), output.len, &line);
-	if (!b->events.ended && output.len)
-		for (size_t i = 0; i < b->n; i++)
-			on_text(b, i, output.data, output.len);
-	b->took_ms = has_status ? file_ms(b, "status") - file_ms(b, "pid") : 0;
-	if (!has_status && b->hosts[0].item) { /* the script that removes it at the end was killed */
-		_cleanup_free_ char *base = short_base(b->r->host), *dir = xasprintf("%s/%" PRId64, base, b->hosts[0].item->number);
-		tree_remove(dir, NULL);
-	}
-	int64_t now = monotonic_ms();
-	b->phase = PHASE_COLLECT;
-	for (size_t i = 0; i < b->n; i++) {
-		struct host *h = &b->hosts[i];
-		h->settled = false;
-		h->give_up = now + COLLECT_FOR_MS;
-		h->backoff_until = h->backoff_ms = 0;
-		if (h->item)
-			judge(b, h, has_status, buf_str(&line));
-	}
-	collect_tick(b);
 }
 
 /* ---- follow ---- */
@@ -498,7 +204,7 @@ static void follow_tick(struct batch *b)
 	bool ended = has_file(b, "status"); /* before the events are read: then they are complete */
 	read_events(b);
 	if (ended) {
-		playbook_ended(b, true);
+		batch_ended(b, true);
 		return;
 	}
 	if (now >= b->end_by)
@@ -507,7 +213,7 @@ static void follow_tick(struct batch *b)
 	bool look = b->ticks++ % ALIVE_EVERY == 0 || (b->stopping && now >= b->kill_by);
 	if (look && !(pid = living_pid(b)) && !has_file(b, "status") && (b->start_failed || now >= b->starting_until || has_file(b, "pid"))) {
 		read_events(b);
-		playbook_ended(b, false);
+		batch_ended(b, false);
 	} else if (pid && b->stopping && now >= b->kill_by) {
 		kill(-pid, SIGKILL);
 		b->kill_by = now + KILL_AFTER_MS;
@@ -552,9 +258,14 @@ static void follow(struct batch *b, int64_t age_ms)
 /* ---- launch ---- */
 
 /* A directory with a path short enough for ssh's control sockets, nobody else's. */
+char *ansible_short_base(const struct runner_host *host)
+{
+	return geteuid() == 0 ? xasprintf("/run/rebarfs-%s", host->owner) : xasprintf("/tmp/rebarfs-%s-%u", host->owner, geteuid());
+}
+
 static char *make_short_dir(const struct runner_host *host, int64_t number, struct err **err)
 {
-	_cleanup_free_ char *base = short_base(host);
+	_cleanup_free_ char *base = ansible_short_base(host);
 	if (private_dir_make(base, err))
 		return NULL;
 	char *dir = xasprintf("%s/%" PRId64, base, number);
@@ -667,7 +378,7 @@ static void launch(struct batch *b)
 		return;
 	}
 	for (size_t i = 0; i < b->n; i++)
-		finish_why(&b->hosts[i], RUN_FAILED, "cannot start ansible-playbook: %s", err_msg(err));
+		host_finish_why(&b->hosts[i], RUN_FAILED, "cannot start ansible-playbook: %s", err_msg(err));
 }
 
 /* ---- prepare: the run's directory on each node; who cannot be reached is left out ---- */
@@ -686,24 +397,24 @@ static void prepare_done(void *arg, const struct ssh_result *res, bool begun)
 	_cleanup_free_ char *mark = node_marked(h->item->target->name, h->batch->r->host->owner, buf_str(&h->answer));
 	h->asked |= res->sent;
 	if (refusal) {
-		finish_why(h, RUN_REFUSED, "%s", refusal);
+		host_finish_why(h, RUN_REFUSED, "%s", refusal);
 	} else if (mark) {
 		h->marked = true;
-		finish_why(h, RUN_FAILED, "%s", mark);
-	} else if (res->rc && retry_later(h, res->rc)) {
+		host_finish_why(h, RUN_FAILED, "%s", mark);
+	} else if (res->rc && host_retry_later(h, res->rc)) {
 		return;
 	} else if (res->rc) {
-		finish_why(h, RUN_UNREACHABLE, "%s", err_msg(res->err));
+		host_finish_why(h, RUN_UNREACHABLE, "%s", err_msg(res->err));
 	} else if (!strncmp(buf_str(&h->answer), "ready", 5) && res->host_key) {
 		h->host_key = xstrdup(res->host_key);
 	} else {
 		_cleanup_buf_ struct buf line = {0};
 		last_line(res->tail, strlen(res->tail), &line);
-		finish_why(h, RUN_FAILED, "cannot start on '%s': %s", h->item->target->name,
+		host_finish_why(h, RUN_FAILED, "cannot start on '%s': %s", h->item->target->name,
 		        line.len ? buf_str(&line) : "the login shell runs no commands");
 	}
 	h->settled = true;
-	tick_soon(h->batch);
+	batch_tick_soon(h->batch);
 }
 
 static void prepare_tick(struct batch *b)
@@ -714,19 +425,19 @@ static void prepare_tick(struct batch *b)
 		if (!h->item || h->settled || h->call.exec || now < h->backoff_until)
 			continue;
 		if (h->cancelled) {
-			finish_why(h, RUN_CANCELLED, "cancelled before it began");
+			host_finish_why(h, RUN_CANCELLED, "cancelled before it began");
 			continue;
 		}
 		buf_reset(&h->answer);
 		_cleanup_free_ char *known = node_known(h->item, h->asked);
 		const char *const more[] = {h->item->role, known};
-		node_script(h, node_prepare, more, prepare_data, prepare_done);
+		host_script(h, node_prepare, more, prepare_data, prepare_done);
 	}
 	if (!all_settled(b))
 		return;
 	for (size_t i = 0; i < b->n; i++)
 		if (b->hosts[i].item && b->hosts[i].cancelled)
-			finish_why(&b->hosts[i], RUN_CANCELLED, "cancelled before it began");
+			host_finish_why(&b->hosts[i], RUN_CANCELLED, "cancelled before it began");
 	launch(b);
 }
 
@@ -790,9 +501,9 @@ static void sort(struct batch *b)
 		struct host *h = &b->hosts[i];
 		_cleanup_free_ char *link = path_join(h->item->run_dir, "batch");
 		if (h->cancelled && !was_started(h->item)) {
-			finish_why(h, RUN_CANCELLED, "cancelled before it began");
+			host_finish_why(h, RUN_CANCELLED, "cancelled before it began");
 		} else if (!was_started(h->item) && h->item->attach_only) {
-			finish_why(h, RUN_NOT_STARTED, "it was never started");
+			host_finish_why(h, RUN_NOT_STARTED, "it was never started");
 		} else if (!was_started(h->item)) {
 			fresh[n_fresh++] = h->item;
 			h->item = NULL;
@@ -800,7 +511,7 @@ static void sort(struct batch *b)
 			found[n_found++] = h->item;
 			h->item = NULL;
 		} else {
-			finish_why(h, RUN_INTERRUPTED, "interrupted: neither its ansible-playbook nor its result is left");
+			host_finish_why(h, RUN_INTERRUPTED, "interrupted: neither its ansible-playbook nor its result is left");
 		}
 	}
 	if (n_fresh) {
@@ -830,7 +541,7 @@ static void on_tick(uv_timer_t *timer)
 		follow_tick(b);
 		break;
 	case PHASE_COLLECT:
-		collect_tick(b);
+		batch_collect(b);
 		break;
 	}
 	for (size_t i = 0; i < b->n; i++)

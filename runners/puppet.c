@@ -193,9 +193,30 @@ static void supervisor(struct buf *out, const struct run_item *item)
 
 /* ---- the end ---- */
 
+/* Of a catalog that cannot be compiled there is no report: what Puppet printed names files as they lay on the node. */
+static void in_role(struct buf *why)
+{
+	static const char modules[] = "/tool/modules/";
+	_cleanup_buf_ struct buf out = {0};
+	const char *rest = buf_str(why), *found;
+	while ((found = strstr(rest, modules))) {
+		const char *from = found, *to = strchr(found + strlen(modules), '/');
+		while (from > rest && from[-1] != ' ')
+			from--;
+		if (!to)
+			break;
+		buf_add(&out, rest, (size_t)(from - rest));
+		rest = to + 1;
+	}
+	buf_adds(&out, rest);
+	buf_reset(why);
+	buf_add(why, buf_str(&out), out.len);
+}
+
 static void judge(const struct onnode_end *end, struct onnode_verdict *v)
 {
 	report_judge("puppet", end, v);
+	in_role(&v->why);
 }
 
 /* ---- the plug-in ---- */

@@ -14,7 +14,7 @@
         "  # Outputs lie in a directory of the run's own, and are new each time.\n"
         "  def outcome(one)\n"
         "    return 'failed' if one.failed || one.failed_to_restart\n"
-        "    return 'skipped' if one.skipped\n"
+        "    return 'skipped' if one.skipped || (!Puppet[:noop] && one.events.any? { |event| event.status == 'noop' })\n"
         "    return 'unchanged' if one.resource_type == 'Notify' || one.title.to_s.start_with?(ENV['REBAR_OUTPUTS'] + '/')\n"
         "    one.changed || one.out_of_sync ? 'changed' : 'unchanged'\n"
         "  end\n"
