@@ -225,11 +225,11 @@ static int write_run(
 	        "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o ServerAliveInterval=15 "
 	        "-o KexAlgorithms=curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-sha256",
 	        short_dir);
-	buf_adds(&b, "\tansible-playbook");
+	buf_adds(&b, "\tansible-playbook --diff");
 	if (item->again)
 		buf_adds(&b, " --force-handlers");
 	if (item->check)
-		buf_adds(&b, " --check --diff");
+		buf_adds(&b, " --check");
 	buf_adds(&b, " main.yml > output 2>&1 < /dev/null\n"
 	             "echo $? > status.new && mv status.new status\n"
 	             "rm -rf tmp ");
