@@ -294,7 +294,7 @@ static void exec_destroy(struct provider *p, uint64_t node_id, uint32_t incarnat
 
 static void exec_power(struct provider *p, uint64_t node_id, uint32_t incarnation, enum power power, struct provider_call *call)
 {
-	static const char *const names[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle"};
+	static const char *const names[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle", [POWER_RESET] = "reset"};
 	json_t *req = about(p, "power", node_id, incarnation);
 	json_object_set_new(req, "power", json_string(names[power]));
 	ask(p, "power", req, call);

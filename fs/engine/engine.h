@@ -54,6 +54,7 @@ struct write_request {
 	char *section, *key; /* NULL: it is a verb for ctl */
 	char *text;          /* one line without its newline; value: "" with unset true */
 	bool unset;
+	const char *file; /* the name of the file, if it is neither a value nor ctl; static */
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;

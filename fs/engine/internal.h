@@ -63,6 +63,7 @@ struct node_op {
 	struct provider_object *provider; /* never freed while the engine lives */
 	uv_timer_t deadline;
 	bool has_deadline, timed_out, cancelled, abandoned;
+	enum power power; /* of OP_POWER */
 	char made_from[HASH_HEX], *recipe; /* of a creation: as described when it began */
 };
 

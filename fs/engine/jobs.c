@@ -353,7 +353,7 @@ static void reply_effect(struct engine *e, void *arg)
 void write_reply(struct engine *e, struct write_request *w, int rc, struct err *err)
 {
 	if (rc < 0) {
-		_cleanup_free_ char *file = w->section ? xasprintf("desired/%s/%s", w->section, w->key) : xstrdup("ctl");
+		_cleanup_free_ char *file = w->section ? xasprintf("desired/%s/%s", w->section, w->key) : xstrdup(w->file ? w->file : "ctl");
 		for (char *p = file; w->section && *p; p++) /* the name of the file: the section's words joined by dots */
 			if (*p == ' ')
 				*p = '.';

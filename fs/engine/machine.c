@@ -136,7 +136,7 @@ static struct node_op *op_new(struct engine *e, struct node *n, enum op_kind kin
 static void step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good);
 static struct node *op_node(struct node_op *op);
 
-static const char *const op_names[] = {"create", "destroy", "power on", "contact"};
+static const char *const op_names[] = {"create", "destroy", "power", "contact"};
 
 /* The provider did not even answer to cancel: go on without it. Its done(), should it ever come, finds a node that is no longer its own. */
 static void on_abandoned(uv_timer_t *t)
@@ -566,6 +566,20 @@ static void destroy_start(struct engine *e, struct node *n, bool rebuild)
 
 /* ---- power ---- */
 
+static const char *const power_words[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle", [POWER_RESET] = "reset"};
+
+/* What is to be done about its power now; false: nothing. */
+static bool power_step_of(const struct node *n, enum power *ret)
+{
+	bool off = n->row.power && !strcmp(n->row.power, "off");
+	*ret = off ? POWER_OFF : POWER_ON;
+	if (n->row.power && !off) {
+		*ret = !strcmp(n->row.power, "reset") ? POWER_RESET : POWER_CYCLE;
+		return true;
+	}
+	return n->off != off;
+}
+
 static void power_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
 {
 	struct node_op *op = call->data;
@@ -573,14 +587,28 @@ static void power_done(struct provider_call *call, int rc, const struct err *err
 	engine_wrlock(e);
 	struct node *n = op_node(op);
 	if (n && n->row.incarnation == op->incarnation) {
-		if (rc < 0) {
-			step_failed(e, n, "power on", op_why(op, err), false);
+		if (rc == -ENOTSUP && n->row.power) {
+			/* It was taken, because nobody knew, and cannot be: it is not asked again. */
+			event_add(e, NULL, n, NULL, NULL, "power %s: %s", n->row.power, err_msg(err));
+			str_replace(&n->row.power, NULL);
+			mark_node(e, n);
+		} else if (rc < 0) {
+			_cleanup_free_ char *what = xasprintf("power %s", power_words[op->power]);
+			step_failed(e, n, what, op_why(op, err), false);
 		} else {
 			if (count)
 				machine_take(n, machines);
-			n->off = false;
-			n->contacted = n->provider->ops->simulate != NULL;
-			event_add(e, NULL, n, NULL, NULL, "powered on again");
+			if (op->power != POWER_OFF && op->power != POWER_ON)
+				str_replace(&n->row.power, NULL);
+			n->off = op->power == POWER_OFF;
+			n->contacted = !n->off && n->provider->ops->simulate != NULL;
+			n->unreachable = false;
+			n->row.attempts = 0;
+			str_replace(&n->row.error, NULL);
+			if (op->power == POWER_ON)
+				event_add(e, NULL, n, NULL, NULL, "powered on again");
+			else
+				event_add(e, NULL, n, NULL, NULL, "power %s: done", power_words[op->power]);
 			mark_node(e, n);
 		}
 	}
@@ -593,17 +621,25 @@ static void power_submit(struct engine *e, void *arg)
 	struct node_op *op = arg;
 	deadline_start(op);
 	ssh_pool_drop(e->pool, (uint64_t)op->node_id);
-	op->provider->ops->power(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, POWER_ON, &op->call);
+	op->provider->ops->power(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, op->power, &op->call);
 }
 
-static void power_on(struct engine *e, struct node *n)
+/* true: its power is being seen to. */
+static bool power_step(struct engine *e, struct node *n)
 {
+	enum power power;
+	if (!power_step_of(n, &power))
+		return false;
 	if (!slot_take(n->provider, n))
-		return;
+		return true;
 	struct node_op *op = op_new(e, n, OP_POWER);
+	op->power = power;
 	op->call.done = power_done;
 	op->call.progress = on_progress;
+	if (power != POWER_ON)
+		n->contacted = false;
 	effect_add(e, power_submit, op);
+	return true;
 }
 
 void node_op_cancel(struct engine *e, struct node *n)
@@ -717,7 +753,7 @@ void node_step(struct engine *e, struct node *n)
 		n->unapproved = false;
 
 	if (n->op) {
-		if (leaving && node_step_approved(n) && n->op->kind != OP_DESTROY)
+		if ((leaving && node_step_approved(n) && n->op->kind != OP_DESTROY) || (n->row.power && n->op->kind == OP_CONTACT))
 			node_op_cancel(e, n);
 		if (n->cancel_op) {
 			n->cancel_op = false;
@@ -741,6 +777,8 @@ void node_step(struct engine *e, struct node *n)
 	n->retry_at = 0;
 	if (n->row.wish_adopt && adopt_step(e, n))
 		return;
+	if (n->row.power && !leaving && !n->gone && (n->row.phase == NODE_READY || n->row.phase == NODE_BOOTING) && power_step(e, n))
+		return; /* what a person asks for is done to one that is held, too */
 	if (leaving) {
 		if (n->row.phase == NODE_RELEASING && n->row.attempts >= CREATE_ATTEMPTS)
 			return;
@@ -778,11 +816,9 @@ void node_step(struct engine *e, struct node *n)
 		} else {
 			n->waits_for = NULL;
 		}
-		if (given_up || n->gone)
+		if (given_up || n->gone || power_step(e, n) || n->off)
 			return;
-		if (n->off)
-			power_on(e, n);
-		else if (n->provider->ops->simulate && !n->contacted)
+		if (n->provider->ops->simulate && !n->contacted)
 			node_ready(e, n);
 		else if (n->provider->ops->simulate)
 			return;

@@ -222,6 +222,8 @@ void node_failure(const struct node *n, struct buf *out)
 {
 	if (provider_is_shut(n))
 		buf_addf(out, "provider %s cannot be used: %s", n->provider->name, n->provider->error);
+	else if (n->off && n->row.power)
+		buf_addf(out, "switched off by %s; write 'on' to nodes/%s/power", n->row.power_by ? n->row.power_by : "somebody", n->row.name);
 	else if (n->gone)
 		buf_adds(out, "gone: its provider no longer lists it; only 'rebuild' replaces it");
 	else if (n->row.error)
@@ -328,7 +330,10 @@ void node_why(const struct model *m, const struct node *n, struct buf *out)
 		buf_addf(out, "%s", n->row.error ? n->row.error : "does not answer");
 		return;
 	case NS_OFF:
-		buf_adds(out, "its provider says it does not run");
+		if (n->row.power)
+			node_failure(n, out);
+		else
+			buf_adds(out, "its provider says it does not run");
 		return;
 	case NS_RELEASING:
 	case NS_CREATING:
@@ -359,7 +364,7 @@ static bool any_node(const struct deployment *d, bool (*test)(const struct node 
 static bool node_failed(const struct node *n)
 {
 	enum node_state s = node_state(n);
-	return s == NS_ERROR || (s == NS_UNREACHABLE && n->row.attempts >= UNREACHABLE_ATTEMPTS);
+	return s == NS_ERROR || (s == NS_OFF && n->row.power && !n->op) || (s == NS_UNREACHABLE && n->row.attempts >= UNREACHABLE_ATTEMPTS);
 }
 
 static bool any_proposed(const struct deployment *d)

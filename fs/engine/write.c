@@ -418,6 +418,34 @@ static int node_destroy(struct verb_call *c)
 	return 0;
 }
 
+static int node_power(struct verb_call *c)
+{
+	static const char *const words[] = {"on", "off", "cycle", "reset", NULL};
+	struct node *n = c->n;
+	bool known = false, off = !strcmp(c->arg, "off");
+	for (size_t i = 0; words[i]; i++)
+		known |= !strcmp(words[i], c->arg);
+	if (!known)
+		return err_set(c->err, EINVAL, "power takes one of on, off, cycle, reset, not '%s'", c->arg);
+	if (n->provider && n->provider->ops && n->provider->ops->declared_only)
+		return err_set(
+		        c->err, EOPNOTSUPP, "the power of machines of provider %s cannot be switched: they were not made here", n->provider->name);
+	if (n->row.phase != NODE_READY && n->row.phase != NODE_BOOTING)
+		return err_set(c->err, EBUSY, "there is no machine of %s that could be switched", n->row.name);
+	if (off && n->running)
+		return err_set(c->err, EBUSY, "%s runs on %s: cancel it first, or wait", n->running->row.role, n->row.name);
+	event_add(c->e, NULL, n, NULL, c->who, "power %s", c->arg);
+	str_replace(&n->row.power, strcmp(c->arg, "on") ? c->arg : NULL);
+	str_replace(&n->row.power_by, n->row.power ? c->who : NULL);
+	str_replace(&n->row.error, NULL);
+	n->row.attempts = 0;
+	n->retry_at = 0;
+	mark_node(c->e, n);
+	queue_node(c->e, n);
+	touch_deployment(c->e, c->d);
+	return 0;
+}
+
 /* ---- node roles ---- */
 
 static int node_role_retry(struct verb_call *c)
@@ -548,6 +576,7 @@ static const struct verb node_verbs[] = {
         {"unhold", "", "take it up again", node_unhold},
         {"protect", "", "refuse to destroy it, even when it is no longer described", node_protect},
         {"unprotect", "", "allow that again", node_unprotect},
+        {"power", "on|off|cycle|reset", "switch its power, as the file power does", node_power},
         {"rebuild", "", "put a new machine in its place; waits in the plan for 'apply ID'", node_rebuild},
         {"trust", "[KEY]", "accept this host key, or the next one it shows", node_trust},
         {"adopt", "", "take it over from the rebarfs that owns it, whose nodes it will be no longer", node_adopt},

@@ -130,6 +130,8 @@ void store_put_node(struct store_batch *b, const struct row_node *r)
 	number(b, r->created);
 	text(b, r->recipe);
 	number(b, r->wish_adopt);
+	text(b, r->power);
+	text(b, r->power_by);
 }
 
 void store_del_node(struct store_batch *b, int64_t id)

@@ -47,6 +47,8 @@ struct row_node {
 	bool wish_adopt;                              /* the next contact takes it over from whoever owned it */
 	char *approved;                               /* what was approved: "create:SPEC", "rebuild:SPEC", "release"; NULL */
 	int64_t created;                              /* when this incarnation was created */
+	char *power;                                  /* what a person wants of it: "off", or once "cycle" or "reset"; NULL: that it runs */
+	char *power_by;
 	char *recipe; /* JSON: how its image was made, as fs/engine/recipe.c has it; NULL: not known. A different one is a rebuild */
 };
 struct row_node_role {

@@ -298,3 +298,12 @@ void store_verb(const struct object *o, struct write_request *w)
 {
 	store_target(o, w);
 }
+
+void store_power(const struct object *o, struct write_request *w)
+{
+	store_target(o, w);
+	w->file = "power";
+	char *verb = xasprintf("power %s", w->text);
+	free(w->text);
+	w->text = verb;
+}

@@ -48,6 +48,13 @@ static void render_image(const struct object *o, struct buf *out)
 	add_line(out, o->node->row.image);
 }
 
+static void render_power(const struct object *o, struct buf *out)
+{
+	const struct node *n = o->node;
+	bool there = n->row.phase == NODE_READY || n->row.phase == NODE_BOOTING;
+	add_line(out, n->off ? "off" : there && !n->gone && !n->unreachable && !(n->op && n->row.power) ? "on" : "unknown");
+}
+
 static void render_facts(const struct object *o, struct buf *out)
 {
 	json_t *facts = o->node->row.facts ? json_loads(o->node->row.facts, 0, NULL) : NULL;
@@ -87,6 +94,11 @@ const struct entry node_entries[] = {
         {.name = "deployment", .mode = S_IFREG | 0444, .render = render_deployment, .help = "what it belongs to; empty when to none"},
         {.name = "group", .mode = S_IFREG | 0444, .render = render_group, .help = "its group in the deployment"},
         {.name = "image", .mode = S_IFREG | 0444, .render = render_image, .help = "what it was made from"},
+        {.name = "power",
+                .mode = S_IFREG | 0644,
+                .render = render_power,
+                .store = store_power,
+                .help = "on, off or unknown; write on, off, cycle or reset: what is off stays off until somebody says on"},
         {.name = "facts.json", .mode = S_IFREG | 0444, .render = render_facts, .help = "what was found on it: os, kernel, cpus, memory, disks, nics"},
         {.name = "log", .mode = S_IFREG | 0444, .flags = ENTRY_LOG, .help = "what the last run on it printed; grows while it runs"},
         {.name = "ssh_config", .mode = S_IFREG | 0444, .render = render_ssh_config, .help = "for ssh -F"},

@@ -442,7 +442,7 @@ void lifecycle_power(struct op *op, uint64_t node_id, uint32_t incarnation, enum
 		network_need(op, create_network_up);
 	} else {
 		op->node = n;
-		op->power_on_after = power == POWER_CYCLE;
+		op->power_on_after = power != POWER_OFF;
 		end_processes(op, true, power_gone);
 	}
 }

@@ -441,7 +441,7 @@ static void power_ended(struct metal_op *op)
 
 static void metal_power(struct provider *p, uint64_t node_id, uint32_t incarnation, enum power power, struct provider_call *call)
 {
-	static const char *const verbs[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle"};
+	static const char *const verbs[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle", [POWER_RESET] = "reset"};
 	struct metal_op *op = on_node(p, node_id, incarnation, call, METAL_POWER);
 
 	op->power_on = power != POWER_OFF;

@@ -131,6 +131,25 @@ for n in 1 2 3; do echo run >"$MNT/nodes/d-n-$n/roles/r/ctl"; done
 settle d 60
 expect_match "events" "$(cat "$MNT/deployments/d/events")" 'powered on again'
 
+# ---- its power: off stays off, and cycle is another boot of the same disk ----
+
+boot_of() {
+	find "$STATE/providers/c/nodes" -mindepth 2 -maxdepth 2 -name pid -exec cat {} + | sort | paste -sd ,
+}
+echo off >"$MNT/nodes/d-n-1/power" || fail "cannot switch off: $(cat "$MNT/nodes/d-n-1/refused")"
+value_becomes 20 "$MNT/nodes/d-n-1/power" off
+sleep 1
+expect "the node" "$(cat "$MNT/nodes/d-n-1/state")" off
+echo on >"$MNT/nodes/d-n-1/power"
+settle d 60
+before=$(boot_of)
+echo cycle >"$MNT/nodes/d-n-2/power" || fail "cannot cycle"
+eventually 30 "another boot" grep -q 'd-n-2: power cycle: done' "$MNT/events"
+settle d 60
+[ "$(boot_of)" != "$before" ] || fail "nothing was started anew by 'cycle'"
+for n in 1 2; do echo run >"$MNT/nodes/d-n-$n/roles/r/ctl"; done
+settle d 60
+
 # ---- the daemon killed while it creates, and while it destroys ----
 
 put_d 6
@@ -163,7 +182,8 @@ expect_match "error" "$(cat "$MNT/deployments/narrow/error")" '^nodes/narrow-n-1
 rm -r "$REPO/deployments/narrow" "$REPO/providers/narrow"
 eventually 10 "a name that never had a machine goes with its document" test ! -e "$MNT/nodes/narrow-n-1"
 eventually 10 "and its deployment" test ! -e "$MNT/deployments/narrow"
-taken=$(ip -4 route show scope link | awk '$1 ~ /\/(1[6-9]|2[0-9])$/ { print $1; exit }')
+outside=$(ip -4 route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p') # routes of other tests come and go
+taken=$(ip -4 route show scope link ${outside:+dev "$outside"} | awk '$1 ~ /\/(1[6-9]|2[0-9])$/ { print $1; exit }')
 if [ -n "$taken" ]; then
 	provider taken "subnet = $taken"
 	settle_badly taken 60 # it is tried again, for routes come and go
