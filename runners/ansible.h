@@ -30,7 +30,7 @@ struct host_events {
 	char *task;         /* the task whose heading was written last */
 	char *changed_task; /* the first that changed something */
 	bool ran;           /* some task of the content ran there */
-	bool reached_end, has_stats;
+	bool has_stats;
 	long long failures, unreachable, changes;
 	char *failed_task, *failed_text;
 	json_t *resources; /* array, for run_report */
@@ -42,6 +42,7 @@ struct batch_events {
 	char *content_dir; /* what paths of files begin with; NULL: not known */
 	struct buf line;   /* not ended yet */
 	bool ended;        /* the end marker came */
+	bool reached_end;  /* ... and no failure stopped the playbook before */
 	bool shared_stats; /* set_stats without per_host: nobody's */
 	/* text for the log of host i */
 	void (*on_text)(void *arg, size_t i, const char *text, size_t len);

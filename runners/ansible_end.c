@@ -180,7 +180,7 @@ static void judge(struct batch *b, struct host *h, bool has_status, const char *
 	_cleanup_buf_ struct buf line = {0};
 	if (e->failed_text)
 		last_line(e->failed_text, strlen(e->failed_text), &line);
-	if (b->events.ended && e->has_stats && e->reached_end && !e->failures && !e->unreachable && (e->ran || may_run_nothing(h))) {
+	if (b->events.ended && b->events.reached_end && !e->failures && !e->unreachable && (e->ran ? e->has_stats : may_run_nothing(h))) {
 		if (h->item->check) { /* it changed nothing: there are no outputs to ask for */
 			if (e->changes > 1)
 				buf_addf(&line, "%lld tasks would change something, first '%s'", e->changes, e->changed_task);

@@ -81,7 +81,6 @@ static void on_stats(struct host_events *h, const json_t *event)
 	h->has_stats = true;
 	h->failures = json_integer_value(json_object_get(event, "failures"));
 	h->unreachable = json_integer_value(json_object_get(event, "unreachable"));
-	h->reached_end = json_is_true(json_object_get(event, "reached"));
 	json_decref(h->custom);
 	h->custom = json_incref(json_object_get(event, "custom"));
 }
@@ -94,6 +93,7 @@ static void on_line(struct batch_events *e, const char *line, size_t len)
 	struct host_events *h = find(e, event, &i);
 	if (!strcmp(kind, "end")) {
 		e->ended = true;
+		e->reached_end = json_is_true(json_object_get(event, "reached"));
 	} else if (!strcmp(kind, "shared")) {
 		e->shared_stats = true;
 		for (i = 0; i < e->n; i++) {

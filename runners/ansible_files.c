@@ -144,9 +144,9 @@ static bool content_has(const char *content_dir, const char *name)
 	return access(path, R_OK) == 0;
 }
 
-/* One playbook, because ansible-playbook takes no second one after a failure. Its last play tells who passed everything before: a host that was
- * stopped by another's failure (any_errors_fatal, max_fail_percentage) has no failure of its own to count. Imported plays keep their own directory as
- * playbook_dir. */
+/* One playbook, because ansible-playbook takes no second one after a failure. Its last play tells that all before it came to their end: hosts that
+ * were stopped by another's failure (any_errors_fatal, max_fail_percentage) have none of their own to count, but then no play follows. On one host
+ * only: a task on each would cost as much as one of the role's. Imported plays keep their own directory as playbook_dir. */
 static int write_playbook(const char *dir, const struct run_item *item, struct err **err)
 {
 	_cleanup_free_ char *roles = path_join(dir, "roles"), *role = xasprintf("%s/%s", roles, item->role), *content = path_join(dir, "content");
@@ -161,7 +161,7 @@ static int write_playbook(const char *dir, const struct run_item *item, struct e
 		buf_addf(&b, "- name: %s\n  hosts: all\n  gather_facts: %s\n  roles:\n    - role: %s\n", item->role,
 		        settings_bool(item->settings, ansible_keys, "role", "gather-facts") ? "true" : "false", item->role);
 	buf_adds(&b, "- name: rebar end\n  hosts: all\n  gather_facts: false\n  become: false\n  tasks:\n    - ansible.builtin.debug:\n        msg: "
-	             "end\n");
+	             "end\n      run_once: true\n");
 	return write_file(dir, "main.yml", buf_str(&b), b.len, err);
 }
 
