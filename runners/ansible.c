@@ -24,6 +24,10 @@
 
 const struct key_row ansible_keys[] = {
         {"role", "gather-facts", VALUE_BOOL, "yes", 0, 0, NULL, "for content that is a plain role: gather Ansible's facts before it"},
+        {"role", "roles-path", VALUE_LIST, NULL, 0, 0, NULL,
+                "for ansible: where the roles are that it needs: directories in the role, or on this machine"},
+        {"role", "collections-path", VALUE_LIST, NULL, 0, 0, NULL,
+                "for ansible: where the collections are that it needs: directories in the role, or on this machine"},
         {NULL},
 };
 

@@ -178,6 +178,21 @@ static void add_env(struct buf *b, const char *name, const char *fmt, ...)
 	buf_adds(b, " \\\n");
 }
 
+/* What the role names itself comes first; relative ones are its own. */
+static void add_search_path(struct buf *b, const char *variable, const char *first, const struct run_item *item, const char *key, const char *last)
+{
+	const char *value = settings_str(item->settings, ansible_keys, "role", key);
+	_cleanup_free_ char *list = xstrdup(value ? value : "");
+	_cleanup_buf_ struct buf path = {0};
+	buf_adds(&path, first);
+	char *rest = list;
+	for (char *dir; (dir = strsep(&rest, ", \t\n"));)
+		if (*dir)
+			buf_addf(&path, "%s%s%s:", *dir == '/' ? "" : item->content_dir, *dir == '/' ? "" : "/", dir);
+	buf_adds(&path, last);
+	add_env(b, variable, "%s", buf_str(&path));
+}
+
 /* All settings by environment: nothing of the user's own ansible.cfg or ssh_config reaches a run. */
 static int write_run(
         const char *dir, const char *files, const char *short_dir, const char *state_dir, const struct run_item *item, size_t n, struct err **err)
@@ -207,7 +222,11 @@ static int write_run(
 	add_env(&b, "ANSIBLE_CALLBACK_PLUGINS", "%s/ansible/callback", state_dir);
 	add_env(&b, "ANSIBLE_STDOUT_CALLBACK", "rebar");
 	add_env(&b, "ANSIBLE_FORKS", "%zu", n < FORKS_MAX ? n : (size_t)FORKS_MAX);
-	add_env(&b, "ANSIBLE_ROLES_PATH", "%s/roles:%s/roles:/etc/ansible/roles:/usr/share/ansible/roles", dir, item->content_dir);
+	_cleanup_free_ char *roles = xasprintf("%s/roles:", dir),
+	                    *own = xasprintf("%s/roles:/etc/ansible/roles:/usr/share/ansible/roles", item->content_dir),
+	                    *collections = xasprintf("%s/collections:~/.ansible/collections:/usr/share/ansible/collections", item->content_dir);
+	add_search_path(&b, "ANSIBLE_ROLES_PATH", roles, item, "roles-path", own);
+	add_search_path(&b, "ANSIBLE_COLLECTIONS_PATH", "", item, "collections-path", collections);
 	add_env(&b, "ANSIBLE_LOCAL_TEMP", "%s/tmp", files);
 	add_env(&b, "ANSIBLE_RETRY_FILES_ENABLED", "0");
 	add_env(&b, "ANSIBLE_HOST_KEY_CHECKING", "1");

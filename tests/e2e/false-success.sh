@@ -80,6 +80,16 @@ ansible syntax tasks/main.yml <<'END'
 - name: no such module
   nosuchmodule:
 END
+# Nothing that lies elsewhere is taken for something that is not there.
+ansible elsewhere tasks/main.yml <<'END'
+- import_role: {name: shared}
+- import_role: {name: ours.tools.hello}
+END
+sed -i "s|^runner = .*|&\nroles-path = vendor, $T/shared\ncollections-path = $T/collections|" "$REPO/roles/a-elsewhere/role.ini"
+mkdir -p "$T/shared/shared/tasks" "$T/collections/ansible_collections/ours/tools/roles/hello/tasks"
+echo '- import_role: {name: vendored}' >"$T/shared/shared/tasks/main.yml"
+echo '- copy: {dest: /srv/vendored, content: here}' | document roles/a-elsewhere/vendor/vendored/tasks/main.yml
+echo '- copy: {dest: /srv/collection, content: here}' >"$T/collections/ansible_collections/ours/tools/roles/hello/tasks/main.yml"
 ansible empty tasks/main.yml <<'END'
 []
 END
@@ -119,6 +129,8 @@ is n a-handler "^error: failed at 'a-handler : restart it'"
 is n a-nobody "^error: 'playbook.yml' runs nothing on 'n'"
 is n a-syntax "^error: ansible-playbook: ERROR! .*nosuchmodule.*\(in 'tasks/main.yml': line 1"
 is n a-empty '^active'
+is n a-elsewhere '^active'
+expect "what roles elsewhere wrote" "$(on 12 cat /srv/vendored /srv/collection)" herehere
 
 # What would change is no success of a dry run, and it changes nothing.
 printf 'class p_empty {\n  file { "/srv/p-empty": content => "1" }\n}\n' | document roles/p-empty/manifests/init.pp
