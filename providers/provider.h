@@ -44,6 +44,7 @@ struct machine {
 	const char *host_key; /* "ssh-ed25519 AAAA...", known from creation; NULL: learnt at first contact */
 	const char *image;    /* what it was made from: "debian-12"; NULL: nothing was made */
 	const char *facts;    /* JSON object when the provider knows them (fake); NULL: ask the machine */
+	const char *console;  /* path of a file, bounded, to which it prints while it boots and runs; NULL: there is none */
 	bool running;
 };
 

@@ -253,6 +253,7 @@ static void machine_take(struct node *n, const struct machine *m)
 	if (m->host_key)
 		str_replace(&n->row.host_key, m->host_key);
 	str_replace(&n->row.image, m->image);
+	str_replace(&n->console, m->console);
 	if (m->facts)
 		str_replace(&n->row.facts, m->facts);
 }

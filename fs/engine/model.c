@@ -177,6 +177,7 @@ static void node_free(struct node *n)
 {
 	row_node_release(&n->row);
 	free(n->progress);
+	free(n->console);
 	free(n->spec_now);
 	free(n->recipe_now);
 	free(n->target_now);

@@ -100,6 +100,7 @@ struct node {
 	bool unreachable;                 /* it was ready; the last run or contact could not reach it */
 	bool off;                         /* the provider says it does not run */
 	bool gone;                        /* the provider no longer lists it */
+	char *console;                    /* path of the file it prints to; NULL: none is known */
 	char *progress;                   /* of the provider's call under way: "building image debian-12: ..." */
 	int64_t retry_at;                 /* monotonic ms */
 	struct node_role **roles;         /* in dependency order */

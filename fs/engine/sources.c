@@ -222,6 +222,8 @@ struct listed {
 
 static void seen(struct engine *e, struct node *n, const struct machine *m)
 {
+	if (m && !n->console)
+		n->console = xstrdup(m->console);
 	if (m && n->gone) {
 		n->gone = false;
 		event_add(e, NULL, n, NULL, NULL, "listed again by its provider");

@@ -32,7 +32,7 @@ struct lister {
 
 enum entry_flags {
 	ENTRY_STREAM = 1, /* blocks; size 0 */
-	ENTRY_LOG = 2,    /* a growing file of the state directory */
+	ENTRY_LOG = 2,    /* a growing file, the one whose path render gives; without it the log of the object's last run */
 	ENTRY_COSTLY = 4, /* rendered by a worker, once per generation, shared by all readers */
 	ENTRY_SETTLE = 8, /* who opens it sees his own change */
 	ENTRY_REPO = 16,  /* the repo itself */

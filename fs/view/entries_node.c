@@ -55,6 +55,12 @@ static void render_power(const struct object *o, struct buf *out)
 	add_line(out, n->off ? "off" : there && !n->gone && !n->unreachable && !(n->op && n->row.power) ? "on" : "unknown");
 }
 
+static void render_console_path(const struct object *o, struct buf *out)
+{
+	if (o->node->console)
+		buf_adds(out, o->node->console);
+}
+
 static void render_facts(const struct object *o, struct buf *out)
 {
 	json_t *facts = o->node->row.facts ? json_loads(o->node->row.facts, 0, NULL) : NULL;
@@ -100,6 +106,11 @@ const struct entry node_entries[] = {
                 .store = store_power,
                 .help = "on, off or unknown; write on, off, cycle or reset: what is off stays off until somebody says on"},
         {.name = "facts.json", .mode = S_IFREG | 0444, .render = render_facts, .help = "what was found on it: os, kernel, cpus, memory, disks, nics"},
+        {.name = "console",
+                .mode = S_IFREG | 0440,
+                .flags = ENTRY_LOG,
+                .render = render_console_path,
+                .help = "what the machine itself prints, bounded; empty where its provider has no console"},
         {.name = "log", .mode = S_IFREG | 0444, .flags = ENTRY_LOG, .help = "what the last run on it printed; grows while it runs"},
         {.name = "ssh_config", .mode = S_IFREG | 0444, .render = render_ssh_config, .help = "for ssh -F"},
         ENTRY_DESIRED("each key that node.ini has or could have, if there is one"),

@@ -202,12 +202,10 @@ static void read_kept(struct view *v, int64_t run, const char *name, struct buf 
 	}
 }
 
-static void log_stat(struct view *v, int64_t run, struct stat *st)
+static void log_stat(const char *path, struct stat *st)
 {
-	char path[PATH_MAX];
 	struct stat file;
-	run_path(v, run, "log", path);
-	if (!run || stat(path, &file) < 0)
+	if (!*path || stat(path, &file) < 0)
 		return;
 	st->st_size = file.st_size;
 	st->st_mtim = st->st_ctim = st->st_atim = file.st_mtim;
@@ -270,6 +268,7 @@ struct visit {
 	const struct entry *entry; /* NULL: no file */
 	struct stat st;
 	int64_t log_run, deployment_id;
+	char log[PATH_MAX]; /* of an ENTRY_LOG: the file; "" while there is none */
 	bool kept;  /* the kernel may keep these attributes */
 	int64_t at; /* and the time to tell with them */
 };
@@ -278,14 +277,17 @@ struct visit {
 static void visit(struct view *v, const struct place *p, struct buf *out, bool keep, struct visit *ret)
 {
 	*ret = (struct visit){.at = v->changed_at};
+	_cleanup_buf_ struct buf path = {0};
 	struct object o;
 	model_rdlock(v->model);
 	ret->there = view_find(v, p, &o);
 	if (ret->there) {
 		live_stat(v, &o, p, &ret->st);
 		ret->entry = place_entry(v->names, p);
-		if (ret->entry && (ret->entry->flags & (ENTRY_LOG | ENTRY_KEPT)))
+		if (ret->entry && (ret->entry->flags & (ENTRY_LOG | ENTRY_KEPT)) && !ret->entry->render)
 			ret->log_run = object_run(&o);
+		if (ret->entry && (ret->entry->flags & ENTRY_LOG) && ret->entry->render)
+			ret->entry->render(&o, &path);
 		if (o.deployment)
 			ret->deployment_id = o.deployment->row.id;
 		if (S_ISLNK(ret->st.st_mode) && out)
@@ -296,6 +298,10 @@ static void visit(struct view *v, const struct place *p, struct buf *out, bool k
 			ret->kept = told_keep(v->told, place_ino(p), &ret->st, out, &ret->at);
 	}
 	model_unlock(v->model);
+	if (path.len)
+		snprintf(ret->log, sizeof ret->log, "%s", buf_str(&path));
+	else if (ret->log_run)
+		run_path(v, ret->log_run, "log", ret->log);
 	if (out && ret->entry && (ret->entry->flags & ENTRY_KEPT))
 		read_kept(v, ret->log_run, ret->entry->name, out);
 }
@@ -317,7 +323,9 @@ void live_getattr(struct view *v, fuse_req_t req, fuse_ino_t ino)
 	}
 	unsigned flags = at.entry ? at.entry->flags : 0;
 	if (flags & ENTRY_LOG) {
-		log_stat(v, is_open && open_now.log_run ? open_now.log_run : at.log_run, &at.st);
+		if (is_open && open_now.log_run)
+			run_path(v, open_now.log_run, "log", at.log);
+		log_stat(at.log, &at.st);
 	} else if (is_open && S_ISREG(at.st.st_mode) && open_now.at) {
 		at.st.st_size = (off_t)open_now.size;
 		if (!at.entry || !at.entry->time)
@@ -424,15 +432,17 @@ static void open_log(struct view *v, struct live_file *f)
 {
 	if (f->log_fd >= 0)
 		return;
-	if (!f->log_run) {
+	char path[PATH_MAX] = "";
+	if (f->log_run) {
+		run_path(v, f->log_run, "log", path);
+	} else {
 		struct place p = ino_place(f->ino);
 		struct visit at;
 		visit(v, &p, NULL, false, &at);
 		f->log_run = at.log_run;
+		memcpy(path, at.log, sizeof path);
 	}
-	char path[PATH_MAX];
-	run_path(v, f->log_run, "log", path);
-	int fd = f->log_run ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1, none = -1;
+	int fd = *path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1, none = -1;
 	if (fd >= 0 && !atomic_compare_exchange_strong(&f->log_fd, &none, fd))
 		close(fd); /* another reader of the same file was quicker */
 }

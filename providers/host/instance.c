@@ -192,6 +192,21 @@ struct listed {
 	bool exists, running;
 };
 
+/* A machine that prints without end fills no disk: of what is too much the end is kept. Whoever prints appends, so what comes meanwhile may be lost, and
+ * nothing else is. */
+static void console_bound(const char *dir)
+{
+	_cleanup_free_ char *path = path_join(dir, CONSOLE);
+	_cleanup_close_ int fd = open(path, O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= CONSOLE_MAX)
+		return;
+	_cleanup_free_ char *end = xmalloc(CONSOLE_KEPT);
+	ssize_t n = pread(fd, end, CONSOLE_KEPT, st.st_size - CONSOLE_KEPT);
+	if (n > 0 && ftruncate(fd, 0) == 0 && fd_write_all(fd, end, (size_t)n) < 0)
+		log_msg(LOG_WARN, "the end of '%s' is lost: %s", path, strerror(errno));
+}
+
 static void list_worker(struct op *op)
 {
 	for (size_t i = 0; i < op->listed_n; i++) {
@@ -199,6 +214,7 @@ static void list_worker(struct op *op)
 		_cleanup_free_ char *record = path_join(l->dir, "machine");
 		l->exists = access(record, F_OK) == 0;
 		l->running = op->p->kind->runs(l->dir);
+		console_bound(l->dir);
 	}
 }
 

@@ -14,9 +14,14 @@
 
 #define HOST_DEFAULT_IMAGE "debian-12"
 
+#define CONSOLE      "console.log" /* in the directory of a node */
+#define CONSOLE_MAX  (4 << 20)
+#define CONSOLE_KEPT (1 << 20)
+
 struct node {
 	uint64_t node_id; /* key: one incarnation of a node exists at a time */
 	struct node_job job;
+	char *console; /* path of what it prints */
 	bool recorded; /* its record is on disk: it exists */
 	bool running;  /* when last looked */
 	struct op *op; /* what is under way on it */
@@ -144,7 +149,7 @@ void lifecycle_create(struct op *op, const struct machine_spec *spec);
 void lifecycle_destroy(struct op *op, uint64_t node_id, uint32_t incarnation);
 void lifecycle_power(struct op *op, uint64_t node_id, uint32_t incarnation, enum power power);
 void lifecycle_prepare(struct op *op);
-void machine_of(const struct node *n, struct machine *ret);
+void machine_of(struct node *n, struct machine *ret);
 void node_forget(struct provider *p, struct node *n);
 
 #endif

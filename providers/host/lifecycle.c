@@ -1,6 +1,7 @@
 /* What happens to nodes: prepare, create, destroy, power. Each is a chain of small functions, the next one named in the call that waits. */
 #include "providers/host/instance.h"
 
+#include "fs/base/io.h"
 #include "fs/base/mem.h"
 
 #include <errno.h>
@@ -14,14 +15,17 @@
 #define KILL_GRACE_MS 2000 /* destroy: for systemd-nspawn to clean up */
 #define GIVE_UP_MS 20000   /* after force */
 
-void machine_of(const struct node *n, struct machine *ret)
+void machine_of(struct node *n, struct machine *ret)
 {
+	if (!n->console)
+		n->console = path_join(n->job.dir, CONSOLE);
 	*ret = (struct machine){.node_id = n->node_id,
 	        .incarnation = n->job.incarnation,
 	        .ref = n->job.ref,
 	        .address = n->job.address,
 	        .host_key = n->job.host_key,
 	        .image = n->job.image,
+	        .console = n->console,
 	        .running = n->running};
 }
 
@@ -29,6 +33,7 @@ void node_forget(struct provider *p, struct node *n)
 {
 	HASH_DEL(p->nodes, n);
 	node_job_release(&n->job);
+	free(n->console);
 	free(n);
 }
 

@@ -150,6 +150,18 @@ settle d 60
 for n in 1 2; do echo run >"$MNT/nodes/d-n-$n/roles/r/ctl"; done
 settle d 60
 
+# ---- its console: the file it prints to, not without end, and not for everybody ----
+
+console=$(find "$STATE/providers/c/nodes" -mindepth 2 -maxdepth 2 -name console.log | LC_ALL=C sort | head -n 1)
+for n in 1 2; do
+	expect "console of d-n-$n" "$(stat -c '%a' "$MNT/nodes/d-n-$n/console")" 440
+done
+head -c 5000000 /dev/zero | tr '\0' x >>"$console" && echo "the last line" >>"$console"
+shown=$(for n in 1 2 3; do tail -n 1 "$MNT/nodes/d-n-$n/console" | tail -c 14; done | grep -c 'the last line')
+expect "consoles that show it" "$shown" 1
+eventually 60 "the console to be cut" sh -c '[ "$(stat -c %s "$1")" -lt 2000000 ]' - "$console"
+expect "its end" "$(tail -c 14 "$console")" "the last line"
+
 # ---- the daemon killed while it creates, and while it destroys ----
 
 put_d 6
