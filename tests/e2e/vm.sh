@@ -82,6 +82,7 @@ expect "processes" "$(qemus | wc -l)" 1
 expect_match "the kernel of the virtual machine" "$(cat "$vm/roles/meet/outputs/kernel")" 'cloud'
 expect_match "its name, as it knows it itself" "$(cat "$vm/roles/meet/log")" 'hostname mixed-vm-1 machine-id [0-9a-f]{32}'
 expect "whether its further disk is there" "$(jq '[.disks[].size] | index(104857600) != null' "$vm/facts.json")" true
+eventually 20 "something on its console" test -s "$vm/console"
 expect "the image of both" "$(sort -u "$vm/image" "$MNT/nodes/mixed-box-1/image")" debian-12
 
 # Taken up again: the same process, nothing runs a second time.
