@@ -108,8 +108,8 @@ struct provider_ops {
 	/* Makes the machine and starts it; done when it was started, not when it answers. Address and host key are known then. */
 	void (*create)(struct provider *p, const struct machine_spec *spec, struct provider_call *call);
 	void (*destroy)(struct provider *p, uint64_t node_id, uint32_t incarnation, struct provider_call *call);
-	/* POWER_ON of a machine that exists but does not run (host rebooted) starts it again with its disk. Where there is no other button POWER_RESET
-	 * is POWER_CYCLE. ENOTSUP: its machines cannot be switched. */
+	/* POWER_ON of a machine that exists but does not run (host rebooted) starts it again with its disk. Where there is no other button
+	 * POWER_RESET is POWER_CYCLE. ENOTSUP: its machines cannot be switched. */
 	void (*power)(struct provider *p, uint64_t node_id, uint32_t incarnation, enum power power, struct provider_call *call);
 	/* What exists and is ours, by tag. */
 	void (*list)(struct provider *p, struct provider_call *call);

@@ -63,7 +63,7 @@ struct node_op {
 	struct provider_object *provider; /* never freed while the engine lives */
 	uv_timer_t deadline;
 	bool has_deadline, timed_out, cancelled, abandoned;
-	enum power power; /* of OP_POWER */
+	enum power power;                  /* of OP_POWER */
 	char made_from[HASH_HEX], *recipe; /* of a creation: as described when it began */
 };
 
@@ -382,14 +382,15 @@ void checks_tick(struct engine *e);
 
 /* drop.c: roles that a node is to lose, and what their scripts called 'remove' do about it. Lock held */
 void drop_remember(struct node_role *nr, const struct run *r); /* r succeeded: what would take away what it made */
-void drop_fit(struct engine *e, struct deployment *d, struct node *n); /* after its roles were fitted: who is no longer a role of it goes, or waits to */
-bool drop_look(struct engine *e, struct node_role *nr);                /* true: it is one to go, or was, and may be freed */
-bool drop_release(struct engine *e, struct node *n);                   /* before its machine is destroyed; true: something is to end first */
-bool drop_is_removal(const struct node_role *nr);                      /* its last run was its remove script */
+void drop_fit(
+        struct engine *e, struct deployment *d, struct node *n); /* after its roles were fitted: who is no longer a role of it goes, or waits to */
+bool drop_look(struct engine *e, struct node_role *nr);          /* true: it is one to go, or was, and may be freed */
+bool drop_release(struct engine *e, struct node *n);             /* before its machine is destroyed; true: something is to end first */
+bool drop_is_removal(const struct node_role *nr);                /* its last run was its remove script */
 void drop_ended(struct engine *e, struct node_role *nr, const struct run_done *done);
 void drop_approve(struct engine *e, struct node_role *nr);
 const struct node_role *drop_blocker(const struct node_role *nr); /* of one to go: one that failed to go before it; NULL: none */
-const char *drop_target(const struct node_role *nr); /* what an approval is good for */
+const char *drop_target(const struct node_role *nr);              /* what an approval is good for */
 void drop_accept(struct engine *e, struct node_role *nr);
 
 /* images.c */

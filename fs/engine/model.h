@@ -145,7 +145,7 @@ struct deployment {
 	char *uncommitted;                                   /* why what lies in the repo is not taken over with commit = required; NULL: it is */
 	char *uncommitted_file;                              /* the file this is about, relative to the repo */
 	size_t n_active, n_due, n_running, n_error, n_total; /* node roles on wanted nodes, kept up to date by the engine */
-	size_t n_dropped; /* node roles that wait to be taken away */
+	size_t n_dropped;                                    /* node roles that wait to be taken away */
 	/* The engine's own. */
 	struct role_slot *slots; /* one for each of def->roles */
 	struct part *nodes_part; /* the `nodes` input; NULL: not known or stale */

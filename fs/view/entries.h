@@ -87,7 +87,7 @@ int64_t object_run(const struct object *o);
 void render_refused(const struct object *o, struct buf *out);
 void render_verbs(const struct object *o, struct buf *out);
 void store_verb(const struct object *o, struct write_request *w);
-void store_power(const struct object *o, struct write_request *w); /* the verb power */
+void store_power(const struct object *o, struct write_request *w);  /* the verb power */
 void store_target(const struct object *o, struct write_request *w); /* kind and id */
 #define ENTRY_REFUSED                                                                                                                                \
 	{                                                                                                                                            \

@@ -269,8 +269,8 @@ struct visit {
 	struct stat st;
 	int64_t log_run, deployment_id;
 	char log[PATH_MAX]; /* of an ENTRY_LOG: the file; "" while there is none */
-	bool kept;  /* the kernel may keep these attributes */
-	int64_t at; /* and the time to tell with them */
+	bool kept;          /* the kernel may keep these attributes */
+	int64_t at;         /* and the time to tell with them */
 };
 
 /* keep: the attributes are for the kernel. */

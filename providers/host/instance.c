@@ -192,8 +192,8 @@ struct listed {
 	bool exists, running;
 };
 
-/* A machine that prints without end fills no disk: of what is too much the end is kept. Whoever prints appends, so what comes meanwhile may be lost, and
- * nothing else is. */
+/* A machine that prints without end fills no disk: of what is too much the end is kept. Whoever prints appends, so what comes meanwhile may be lost,
+ * and nothing else is. */
 static void console_bound(const char *dir)
 {
 	_cleanup_free_ char *path = path_join(dir, CONSOLE);

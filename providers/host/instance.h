@@ -14,8 +14,8 @@
 
 #define HOST_DEFAULT_IMAGE "debian-12"
 
-#define CONSOLE      "console.log" /* in the directory of a node */
-#define CONSOLE_MAX  (4 << 20)
+#define CONSOLE "console.log" /* in the directory of a node */
+#define CONSOLE_MAX (4 << 20)
 #define CONSOLE_KEPT (1 << 20)
 
 struct node {

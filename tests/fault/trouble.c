@@ -57,7 +57,10 @@ static int fails(int fd)
 	return code;
 }
 
-#define NEXT(name) static __typeof__(&name) next; if (!next) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+#define NEXT(name)                                                                                                                                   \
+	static __typeof__(&name) next;                                                                                                               \
+	if (!next)                                                                                                                                   \
+	next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
 {
