@@ -24,6 +24,7 @@
         "    resource = record.new_resource\n"
         "    file, line = $1, $2.to_i if resource.source_line.to_s =~ /\\A(.*?):(\\d+)(:in|\\z)/\n"
         "    file = file&.sub(%r{\\A.*/cookbooks/#{Regexp.escape(ENV[\"REBAR_COOKBOOK\"])}/}, \"\")\n"
+        "    file = file&.sub(%r{\\A.*/tool/cache/cookbooks/}, \"\") # of another cookbook\n"
         "    told = record.exception&.message\n"
         "    told ||= record.conditional.to_text if record.status == :skipped && record.conditional.respond_to?(:to_text)\n"
         "    told = \"not reached\" if record.status == :unprocessed\n"
