@@ -41,6 +41,18 @@ hello() {
 	settle d 60
 	expect "drift where nothing was touched" "$(cat "$ROLE/drift")" ""
 	expect "what a second run changed" "$(report | jq -c '[.changed, .failed]')" "[0,0]"
+
+	# A parameter; in the middle of its run the daemon is killed, and finds the run again.
+	local before
+	before=$(runs "$ROLE")
+	PAGE="good day"
+	sed -i 's/^default = hello$/default = good day/' "$CONTENT/role.ini"
+	value_becomes 20 "$ROLE/state" running
+	kill_hard
+	start "secrets=$T/secrets"
+	settle d 60
+	page "$PAGE"
+	expect "runs, of which one was under way when the daemon was killed" "$(runs "$ROLE")" $((before + 1))
 }
 page() { expect "the page" "$(on 11 cat /srv/hello/index.html)" "$1 from m"; }
 report() { timeout 5 cat "$ROLE/runs/$(ls "$ROLE/runs" | sort -n | tail -n 1)/report.json"; }
@@ -54,7 +66,7 @@ drifts() {
 	expect "a check changes nothing" "$(on 11 cat /srv/hello/index.html)" "by hand"
 	echo run >"$ROLE/ctl" || fail "cannot run"
 	settle d 60
-	page hello
+	page "$PAGE"
 }
 
 # What succeeds is told apart from what only ends well. fails FILE SED-SCRIPT REGEX
