@@ -319,9 +319,22 @@ make_root_tree() {
 }
 
 # The network of such machines: a bridge with the address 10.77.0.1, in the test's own namespace.
+BRIDGE=br0
+NET=10.77.0
 net_up() {
 	[ "${REBARFS_E2E_NETWORK:-}" = own ] || fail "net_up is for tests in a network of their own"
-	ip link add br0 type bridge && ip addr add 10.77.0.1/24 dev br0 && ip link set br0 up || fail "cannot make a bridge"
+	ip link add "$BRIDGE" type bridge && ip addr add "$NET.1/24" dev "$BRIDGE" && ip link set "$BRIDGE" up || fail "cannot make a bridge"
+	net_keys
+}
+
+# net_joins BRIDGE NET: the machines of this test are plugged into a bridge that is there already, with the address NET.1
+net_joins() {
+	BRIDGE=$1
+	NET=$2
+	net_keys
+}
+
+net_keys() {
 	[ -f "$T/id" ] || ssh-keygen -q -t ed25519 -N '' -C test -f "$T/id"
 	cat >"$T/ssh_config" <<-EOF
 		Host *
@@ -335,7 +348,7 @@ net_up() {
 	EOF
 }
 
-# machine NAME NUMBER TREE [systemd]: boots a machine at 10.77.0.NUMBER from an overlay over the tree, with sshd that lets our key in.
+# machine NAME NUMBER TREE [systemd]: boots a machine at $NET.NUMBER from an overlay over the tree, with sshd that lets our key in.
 # Its disk is $T/machines/NAME/root while it runs; its pid is in $T/machines/NAME/pid.
 machine() {
 	local name=$1 number=$2 tree=$3 kind=${4:-sshd} m=$T/machines/$1 root pid
@@ -343,7 +356,7 @@ machine() {
 	if [ ! -d "$m/upper" ]; then
 		mkdir -p "$m/upper/etc/ssh" "$m/upper/root/.ssh" "$m/work" "$root"
 		echo "$name" >"$m/upper/etc/hostname"
-		printf '127.0.0.1\tlocalhost\n10.77.0.%s\t%s\n' "$number" "$name" >"$m/upper/etc/hosts"
+		printf '127.0.0.1\tlocalhost\n%s.%s\t%s\n' "$NET" "$number" "$name" >"$m/upper/etc/hosts"
 		: >"$m/upper/etc/machine-id"
 		chmod 700 "$m/upper/root" "$m/upper/root/.ssh"
 		cp "$T/id.pub" "$m/upper/root/.ssh/authorized_keys"
@@ -389,7 +402,7 @@ machine() {
 	disown -a # or bash tells of each that is killed
 	local n
 	for ((n = 0; n < 300; n++)); do
-		ssh -F "$T/ssh_config" "10.77.0.$number" true 2>/dev/null && return
+		ssh -F "$T/ssh_config" "$NET.$number" true 2>/dev/null && return
 		sleep 0.2
 	done
 	tail -n 5 "$m/console" >&2
@@ -403,9 +416,9 @@ plug() {
 		[ "$(readlink "/proc/$3/ns/net")" != "$(readlink /proc/self/ns/net)" ] && break
 		sleep 0.05
 	done
-	ip link add "v$2" type veth peer name eth0 netns "$3" || fail "cannot make a cable to $1"
-	ip link set "v$2" master br0 up
-	nsenter -t "$3" -n sh -c "ip link set lo up; ip addr add 10.77.0.$2/24 dev eth0; ip link set eth0 up; ip route add default via 10.77.0.1" ||
+	ip link add "$BRIDGE-v$2" type veth peer name eth0 netns "$3" || fail "cannot make a cable to $1"
+	ip link set "$BRIDGE-v$2" master "$BRIDGE" up
+	nsenter -t "$3" -n sh -c "ip link set lo up; ip addr add $NET.$2/24 dev eth0; ip link set eth0 up; ip route add default via $NET.1" ||
 		fail "cannot give $1 its address"
 }
 
@@ -417,7 +430,7 @@ machine_off() {
 on() {
 	local number=$1
 	shift
-	ssh -F "$T/ssh_config" "10.77.0.$number" "$@"
+	ssh -F "$T/ssh_config" "$NET.$number" "$@"
 }
 
 # ---- documents ----

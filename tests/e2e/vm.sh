@@ -6,17 +6,26 @@
 needs root fuse mmdebstrap ip iptables qemu-system-x86_64 qemu-img mke2fs jq
 [ -c /dev/net/tun ] || skip "needs /dev/net/tun"
 setup
+# The image is that of the example 'staircase', so that both tests go on from one snapshot.
+document providers/prepare.sh <"$TOP/contrib/examples/staircase/providers/laptop/prepare.sh"
+chmod +x "$REPO/providers/prepare.sh"
 document providers/box/provider.ini <<-'EOF'
 	[provider]
 	type = container
 	[container]
 	boot = sshd
+	[image debian-12]
+	packages = etcd-server, etcd-client
+	script = ../prepare.sh
 EOF
 document providers/machine/provider.ini <<-'EOF'
 	[provider]
 	type = vm
 	[vm]
 	disks = 100M
+	[image debian-12]
+	packages = etcd-server, etcd-client
+	script = ../prepare.sh
 EOF
 document roles/meet/role.ini <<-'EOF'
 	[role]
