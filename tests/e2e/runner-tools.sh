@@ -59,6 +59,13 @@ printf 'nothing:\n  test.nop\n' | document roles/three/init.sls
 deployment one,three
 settle_badly d 60
 expect_match "why" "$(cat "$ROLES/runner-salt/why")" "^error: salt is not on this node, and no role says 'salt-source = DIRECTORY'"
+# A directory that is no tool is not copied anywhere, whoever names it.
+mkdir "$T/private"
+echo "for nobody" >"$T/private/file"
+printf 'salt-source = %s\n' "$T/private" >>"$REPO/roles/three/role.ini"
+eventually 40 "what is wrong with it" grep -q "there is no program salt-call in '$T/private'" "$ROLES/runner-salt/why"
+expect "what was copied" "$(on 11 'grep -rls "for nobody" /var/lib/rebar /root')" ""
+sed -i '/^salt-source/d' "$REPO/roles/three/role.ini"
 mkdir "$T/thin"
 printf '#!/bin/sh\necho salt-call 1\n' >"$T/thin/salt-call"
 chmod +x "$T/thin/salt-call"
