@@ -96,10 +96,16 @@ clock() {
 }
 
 stopped() {
-	kill -STOP "$(cat "$D/pid")"
-	timeout 1 cat "$D/mnt/nodes/d-n-1/state" >/dev/null && lost "who answers for one that is stopped?"
+	local pid
+	pid=$(cat "$D/pid")
+	kill -STOP "$pid"
+	# Who asks now waits, and not even SIGKILL ends that: so nobody here waits for him.
+	cat "$D/mnt/nodes/d-n-1/state" >"$D/answer" 2>/dev/null &
+	disown
 	sleep "$STOP"
-	kill -CONT "$(cat "$D/pid")"
+	[ ! -s "$D/answer" ] || lost "who answers for one that is stopped?"
+	kill -CONT "$pid"
+	in_time 5 "the answer" test -s "$D/answer"
 }
 
 trouble "database read-only" database 3 ro
