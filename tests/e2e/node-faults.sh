@@ -47,26 +47,38 @@ expect "steps in its log" "$(grep -c '^step' "$MNT/nodes/m1/roles/steps/log")" 6
 
 say "the link is cut while it runs, and its end comes meanwhile"
 again
-ip link set v11 down
+ip link set "$BRIDGE-v11" down || fail "cannot cut the link"
 eventually 60 "m2 to end" sh -c 'grep -q active "$1"' - "$MNT/nodes/m2/roles/steps/state"
 timeout 2 cat "$MNT/nodes/m1/why" >/dev/null || fail "why of a node that is cut off does not answer"
 sleep 4
-ip link set v11 up
+ip link set "$BRIDGE-v11" up
 settle s 90
 expect "what m1 did" "$(counted 11)" "2 begun 2 ended"
 expect "steps in its log" "$(grep -c '^step' "$MNT/nodes/m1/roles/steps/log")" 6
 
 say "it is frozen while it runs"
-hierarchy=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)
+hierarchy=$T/cgroup # wherever else it is mounted, if at all
+mkdir "$hierarchy" && mount -t cgroup2 cgroup2 "$hierarchy" || fail "cannot mount a cgroup hierarchy"
 freezer=$hierarchy/rebarfs-test-$$
 mkdir "$freezer" || fail "cannot make a cgroup to freeze"
 thaw() {
-	local p
+	local p n
+	[ -d "$freezer" ] || return 0
 	echo 0 >"$freezer/cgroup.freeze"
-	while read -r p; do echo "$p" >"$hierarchy/cgroup.procs"; done <"$freezer/cgroup.procs"
-	rmdir "$freezer"
+	for ((n = 0; n < 50; n++)); do # what it forks meanwhile is born in there
+		while read -r p; do echo "$p" >"$hierarchy/cgroup.procs"; done < <(cat "$freezer/cgroup.procs") 2>/dev/null
+		rmdir "$freezer" 2>/dev/null && break
+		sleep 0.1
+	done
+	umount -l "$hierarchy"
 }
-trap 'thaw 2>/dev/null; cleanup' EXIT
+end() {
+	local rc=$?
+	thaw
+	(exit "$rc")
+	cleanup
+}
+trap end EXIT
 again
 runs_ m1
 space=$(readlink "/proc/$(pgrep -P "$(cat "$T/machines/m1/pid")" | head -n 1)/ns/pid")
@@ -96,4 +108,6 @@ expect "what m2 has to do with it" "$(cat "$MNT/nodes/m2/roles/steps/state")" ac
 echo retry >"$MNT/nodes/m1/roles/steps/ctl" || fail "cannot retry"
 settle s 60
 expect "what m1 did" "$(counted 11)" "5 begun 4 ended"
-stop
+kill -TERM "$DAEMON" # 'machine' disowned it: its status is nobody's
+gone "$DAEMON" 10 || fail "the daemon still runs 10 s after SIGTERM"
+DAEMON=
