@@ -299,8 +299,9 @@ int watch_open(uv_loop_t *loop, const char *repo, void (*changed)(void *arg), vo
 void watch_close(struct watch *w);
 /* Reads what is pending now: true if there was something (changed() is not called for it). */
 bool watch_drain(struct watch *w);
-/* When a name last came or went, which may be the middle of a replacement (monotonic ms; 0: never). As of the last drain; the loop's thread. */
-int64_t watch_names_at(const struct watch *w);
+/* When names will have been still for long enough (monotonic ms; 0: none ever moved): one that came or went may be the middle of a replacement. 300 ms
+ * after the last of them; a second after a document or directory went that has not come back. As of the last drain; the loop's thread. */
+int64_t watch_rests_at(struct watch *w);
 /* Whether anything changed since a mark that was taken right after a drain. Any thread. */
 unsigned watch_mark(const struct watch *w);
 bool watch_changed_since(const struct watch *w, unsigned mark);

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <uthash.h>
 
+#define QUIET_MS 300 /* as long as this nothing came or went: what lies there is meant */
+#define GONE_MS 1000 /* a document or directory that went and has not come back; a slow machine is in the middle of 'mv' for longer than 300 ms */
 #define EVENTS (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 
 enum place { PLACE_REPO, PLACE_GIT, PLACE_REFS, PLACE_TARGETS };
@@ -22,6 +24,11 @@ struct dir { /* one watched directory */
 	char *path;
 	struct strlist targets; /* PLACE_TARGETS: files in it to which links lead; others are not ours */
 	unsigned pass;          /* of the scan that saw it last */
+	UT_hash_handle hh;
+};
+struct gone { /* a document or directory whose name went, not so long ago, and has not come back */
+	char *path;
+	int64_t at; /* monotonic ms */
 	UT_hash_handle hh;
 };
 struct watch {
@@ -37,6 +44,7 @@ struct watch {
 	bool full;             /* the kernel has no more watches; said once */
 	_Atomic unsigned seen; /* counts up before events are taken from the kernel */
 	int64_t names_at;      /* monotonic, when a name last came or went; 0: never */
+	struct gone *gone;     /* in the order in which they went */
 };
 
 /* ---- what is watched ---- */
@@ -233,6 +241,33 @@ static bool is_link(const struct dir *d, const char *name)
 	return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
 }
 
+static void gone_drop(struct watch *w, struct gone *g)
+{
+	HASH_DEL(w->gone, g);
+	free(g->path);
+	free(g);
+}
+
+/* Names that come and go. Not IN_MOVED_TO by itself: what is put in place by a rename is complete at once. */
+static void note_name(struct watch *w, const struct dir *d, const struct inotify_event *e, const char *name)
+{
+	int64_t now = monotonic_ms();
+	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM))
+		w->names_at = now;
+	if (!e->len || !(e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)) || !(e->mask & IN_ISDIR || is_doc_name(name)))
+		return;
+	_cleanup_free_ char *path = path_join(d->path, name);
+	struct gone *g;
+	HASH_FIND_STR(w->gone, path, g);
+	if (g)
+		gone_drop(w, g);
+	if (e->mask & (IN_CREATE | IN_MOVED_TO))
+		return;
+	g = xcalloc(1, sizeof *g);
+	*g = (struct gone){.path = xstrdup(path), .at = now};
+	HASH_ADD_STR(w->gone, path, g);
+}
+
 static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_event *e, const char *name)
 {
 	if (!strcmp(name, ".git")) {
@@ -241,9 +276,7 @@ static bool in_repo(struct watch *w, const struct dir *d, const struct inotify_e
 	}
 	if (e->len && name_ignored(name))
 		return false;
-	/* Not IN_MOVED_TO: what is put in place by a rename is complete at once. */
-	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM))
-		w->names_at = monotonic_ms();
+	note_name(w, d, e, name);
 	if (e->mask & (IN_ISDIR | IN_DELETE_SELF | IN_MOVE_SELF) && e->mask & ~(IN_ISDIR | IN_ATTRIB | IN_MODIFY | IN_CLOSE_WRITE))
 		w->rescan = true;
 	/* a link to a document's directory came or went, or to a document came */
@@ -258,8 +291,7 @@ static bool in_targets(struct watch *w, const struct dir *d, const struct inotif
 {
 	if (e->len && !strlist_has(&d->targets, name))
 		return false;
-	if (e->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM))
-		w->names_at = monotonic_ms();
+	note_name(w, d, e, name);
 	return true;
 }
 
@@ -317,9 +349,16 @@ bool watch_drain(struct watch *w)
 	return any;
 }
 
-int64_t watch_names_at(const struct watch *w)
+int64_t watch_rests_at(struct watch *w)
 {
-	return w->names_at;
+	int64_t now = monotonic_ms(), at = w->names_at ? w->names_at + QUIET_MS : 0;
+	while (w->gone && w->gone->at + GONE_MS <= now)
+		gone_drop(w, w->gone);
+	if (w->gone) {
+		const struct gone *last = ELMT_FROM_HH(w->gone->hh.tbl, w->gone->hh.tbl->tail);
+		at = last->at + GONE_MS > at ? last->at + GONE_MS : at;
+	}
+	return at;
 }
 
 unsigned watch_mark(const struct watch *w)
@@ -346,6 +385,8 @@ static void free_watch(struct watch *w)
 	struct dir *d, *tmp;
 	HASH_ITER (hh, w->dirs, d, tmp)
 		drop_dir(w, d);
+	while (w->gone)
+		gone_drop(w, w->gone);
 	close(w->fd);
 	free(w->repo);
 	free(w);

@@ -2,8 +2,9 @@
  *
  * When to read: 300 ms after the last change, while git holds no lock (5 s at most) and is in the middle of nothing; for who opens plan, wait or
  * problems at once, but for names: what came or went may be the middle of a replacement (vim and mv take the old file away, then make a new one), so
- * it is believed after 300 ms. A reading during which something changed is done again: its documents may be of different moments. A store is a
- * reading too: the document is edited in memory, everything is checked against everything with it, and only then is it written. */
+ * it is believed after 300 ms, a document that is missing after a second. A reading during which something changed is done again: its documents may
+ * be of different moments. A store is a reading too: the document is edited in memory, everything is checked against everything with it, and only
+ * then is it written. */
 #include "fs/engine/internal.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,7 @@
 #define DRAIN_MS 100       /* a release may come after the next open: what was closed a moment ago is waited for so long */
 #define SECRETS_MS 2000    /* their files may lie on a file system that hangs */
 #define READ_AGAIN_MS 2000 /* after a reading that failed or passed something by: a full disk tells nobody when it is no longer */
-#define NAMES_MS 2000      /* for so long at most is a reading put off because names come and go */
+#define NAMES_MS 4000      /* for so long at most is a reading put off because names come and go */
 #define RESTLESS_MS 10000  /* who changes something all the time keeps the repo unread for no longer than this */
 #define READ_ATTEMPTS 5
 
@@ -526,9 +527,8 @@ static int64_t names_rest(struct engine *e, const struct job *j)
 {
 	if (watch_drain(e->watch))
 		job_read_soon(e);
-	int64_t now = monotonic_ms(), names_at = watch_names_at(e->watch);
-	bool restless = names_at && now - names_at < QUIET_MS && now - j->asked < NAMES_MS;
-	return restless ? names_at + QUIET_MS - now : 0;
+	int64_t now = monotonic_ms(), at = watch_rests_at(e->watch);
+	return now < at && now - j->asked < NAMES_MS ? at - now : 0;
 }
 
 /* Git began something while it waited: it is read when that has ended. */

@@ -21,9 +21,9 @@ by_renaming() {
 in_place() {
 	cp -p "$FILE" "$FILE~" && write_slowly "$FILE" && sync "$FILE" && chmod 644 "$FILE"
 }
-# file-precious-flag
+# file-precious-flag, on a machine so busy that half a second passes without the document
 by_temp() {
-	write_slowly "${FILE%/*}/tmpXyZ" && sleep 0.1 && mv "$FILE" "$FILE~" && sleep 0.1 && mv "${FILE%/*}/tmpXyZ" "$FILE"
+	write_slowly "${FILE%/*}/tmpXyZ" && sleep 0.1 && mv "$FILE" "$FILE~" && sleep 0.5 && mv "${FILE%/*}/tmpXyZ" "$FILE"
 }
 saves emacs with_emacs ""
 saves "emacs with copies as backups" with_emacs "(setq backup-by-copying t)"

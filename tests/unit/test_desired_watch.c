@@ -78,16 +78,35 @@ Test(desired_watch, names_that_come_and_go)
 	cr_assert_eq(file_write_atomic(AT_FDCWD, document, "[role]\n", 7, 0644, NULL), 0);
 	cr_assert_eq(truncate(document, 3), 0);
 	cr_expect_eq(turn(), 1);
-	cr_expect_eq(watch_names_at(watch), 0, "a rename over it, and a change in place");
+	cr_expect_eq(watch_rests_at(watch), 0, "a rename over it, and a change in place");
 	put("roles/etcd/new", "1");
 	turn();
-	cr_expect_neq(watch_names_at(watch), 0, "a new name");
+	cr_expect_neq(watch_rests_at(watch), 0, "a new name");
 	unsigned mark = watch_mark(watch);
 	cr_expect(!watch_changed_since(watch, mark));
 	unlink(new);
 	cr_expect(watch_changed_since(watch, mark), "before it is drained");
 	turn();
 	cr_expect(watch_changed_since(watch, mark), "and after");
+}
+
+Test(desired_watch, a_document_that_is_missing_is_waited_for)
+{
+	_cleanup_free_ char *document = at("roles/etcd/role.ini"), *backup = at("roles/etcd/backup"), *dir = at("roles/etcd"),
+	                    *moved = at("roles/ctde");
+	put("roles/etcd/other", "1");
+	turn();
+	int64_t name = watch_rests_at(watch);
+	cr_expect_eq(rename(document, backup), 0);
+	turn();
+	int64_t gone = watch_rests_at(watch);
+	cr_expect_geq(gone, name + 500, "longer than for any other name");
+	cr_expect_eq(rename(backup, document), 0);
+	turn();
+	cr_expect_lt(watch_rests_at(watch), gone, "it is back");
+	cr_expect_eq(rename(dir, moved), 0);
+	turn();
+	cr_expect_geq(watch_rests_at(watch), gone, "so is a directory");
 }
 
 Test(desired_watch, directories_that_appear)
