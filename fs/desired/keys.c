@@ -54,7 +54,7 @@ const struct key_row role_keys[] = {
         {"param *", "secret", VALUE_BOOL, .dflt = "no", .help = "never shown"},
         {"param *", "help", VALUE_STRING, .help = "one line for people"},
         {"output *", "secret", VALUE_BOOL, .dflt = "no", .help = "stays on the node that made it"},
-        {"output *", "ttl", VALUE_DURATION, .min = 1000, .max = 3650 * DAY, .help = "how long the value is good"},
+        {"output *", "ttl", VALUE_DURATION, .min = 1000, .max = 3650 * DAY, .help = "how long the value is good; renewed by its role when another needs it"},
         {"output *", "help", VALUE_STRING, .help = "one line for people"},
         {NULL},
 };

@@ -50,7 +50,7 @@ bool node_role_succeeded(const struct node_role *nr)
 	return is_there && nr->row.last_result == RUN_OK && nr->row.last_incarnation == n->row.incarnation;
 }
 
-static bool ran_todays_digest(const struct node_role *nr)
+bool node_role_ran_digest(const struct node_role *nr)
 {
 	char hex[HASH_HEX];
 	if (!nr->digest || !nr->digest->complete || !nr->row.last_digest)
@@ -67,7 +67,7 @@ bool node_role_destroys(const struct node_role *nr)
 
 bool node_role_is_as_run(const struct node_role *nr)
 {
-	return nr->def && !nr->row.wish_run && !nr->unattended && node_role_succeeded(nr) && ran_todays_digest(nr);
+	return nr->def && !nr->row.wish_run && !nr->renewing && !nr->unattended && node_role_succeeded(nr) && node_role_ran_digest(nr);
 }
 
 bool node_role_is_active(const struct node_role *nr)
@@ -90,7 +90,7 @@ bool node_role_failed_for_good(const struct node_role *nr)
 	if (nr->row.last_result <= RUN_OK || !nr->row.error)
 		return false;
 	/* What failed was something else: other content, other inputs or another machine deserve a try of their own. */
-	if (nr->row.last_incarnation != nr->node->row.incarnation || (nr->digest && nr->digest->complete && !ran_todays_digest(nr)))
+	if (nr->row.last_incarnation != nr->node->row.incarnation || (nr->digest && nr->digest->complete && !node_role_ran_digest(nr)))
 		return false;
 	return nr->row.last_result == RUN_CANCELLED || nr->def->once || nr->row.attempts > nr->def->retries;
 }
@@ -491,7 +491,7 @@ static void look_at(struct engine *e, struct node_role *nr, struct batch **batch
 		count_node_role(e, nr);
 		return;
 	}
-	if (!secrets_in_hand(e, nr))
+	if (!outputs_good(e, nr) || !secrets_in_hand(e, nr))
 		return;
 	if (simulated || ri->ops->batch_max <= 1) {
 		take(e, nr);

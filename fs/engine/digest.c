@@ -255,6 +255,20 @@ static void secret_outputs_part(struct engine *e, struct deployment *d, struct d
 	}
 }
 
+/* What expires is no reason to run again: only who gives it out counts. */
+static void output_lines(const struct node_role *nr, size_t role_index, const char *key, bool expires, struct buf *out)
+{
+	if (!nr->def || nr->role_index != role_index || !node_is_input(nr->node))
+		return;
+	for (size_t o = 0; o < nr->n_outputs; o++) {
+		const struct output *output = &nr->outputs[o];
+		if (strcmp(output->key, key))
+			continue;
+		bool secret = output_is_secret(output);
+		buf_addf(out, "%s=%s%s\n", nr->node->row.name, secret ? "secret " : "", expires ? "expires" : output->value + secret);
+	}
+}
+
 static void output_part(struct engine *e, struct deployment *d, struct digest *dg, size_t *cap, const struct def_want *w)
 {
 	ssize_t on = role_index_of(d->def, w->role);
@@ -263,6 +277,8 @@ static void output_part(struct engine *e, struct deployment *d, struct digest *d
 		missing(dg, "role %s, which is not used here", w->role);
 		return;
 	}
+	const struct def_output *def = def_output_find(d->def->roles[on], w->key);
+	bool expires = def && def->ttl_ms > 0;
 	if (output_input_missing(d, (size_t)on, &first)) {
 		missing(dg, "%s on %s", w->role, first->node->row.name);
 		return;
@@ -280,22 +296,14 @@ static void output_part(struct engine *e, struct deployment *d, struct digest *d
 	if (!op->fresh) {
 		_cleanup_buf_ struct buf text = {0};
 		for (size_t i = 0; i < d->n_nodes; i++)
-			for (size_t k = 0; k < d->nodes[i]->n_roles; k++) {
-				const struct node_role *nr = d->nodes[i]->roles[k];
-				if (!nr->def || nr->role_index != (size_t)on || !node_is_input(nr->node))
-					continue;
-				for (size_t o = 0; o < nr->n_outputs; o++)
-					if (!strcmp(nr->outputs[o].key, w->key))
-						buf_addf(&text, "%s=%s%s\n", nr->node->row.name, output_is_secret(&nr->outputs[o]) ? "secret " : "",
-						        nr->outputs[o].value + output_is_secret(&nr->outputs[o]));
-			}
+			for (size_t k = 0; k < d->nodes[i]->n_roles; k++)
+				output_lines(d->nodes[i]->roles[k], (size_t)on, w->key, expires, &text);
 		hash_bytes(buf_str(&text), text.len, &op->part.hash);
 		op->part.name = intern(e, w->text);
 		component_keep(e, &op->part.hash, buf_str(&text), false);
 		op->fresh = true;
 	}
 	part_add(dg, cap, op->part.name, &op->part.hash);
-	const struct def_output *def = def_output_find(d->def->roles[on], w->key);
 	if (def && def->secret)
 		secret_outputs_part(e, d, dg, w);
 }
@@ -458,6 +466,9 @@ bool digest_approved(const struct node_role *nr)
 	if (nr->row.wish_run)
 		return true;
 	if (d && d->def && !d->def->apply_manual && !node_role_destroys(nr))
+		return true;
+	/* Who agreed to the run of a role that needs its output agreed to this: it does what it did. */
+	if (nr->renewing && node_role_ran_digest(nr))
 		return true;
 	struct hash approved, now;
 	if (!nr->row.approved || !nr->digest || !hash_from_hex(nr->row.approved, &approved))

@@ -300,6 +300,9 @@ const char *node_role_param(const struct node_role *nr, const struct def_param *
 /* What a run gets: as node_role_inputs, with the values that secrets stand for. They must be in hand. */
 json_t *run_inputs(struct engine *e, const struct node_role *nr);
 json_t *node_role_secret_params(const struct node_role *nr); /* names of its parameters that are secrets; new reference */
+/* renew.c: outputs with a ttl. Lock held */
+bool outputs_good(struct engine *e, struct node_role *user); /* all that it wants are fresh; else their roles are due, and it waits for them */
+bool outputs_renewed_since(const struct node_role *user);    /* some ran again since its last run began */
 /* secrets.c: what secret:NAME stands for. Lock held, but for open and close */
 int secrets_open(struct engine *e, const char *source, struct err **err); /* source: -o secrets; NULL: the directory in the state directory */
 void secrets_stop(struct engine *e);                                      /* while the loop is there */
@@ -316,6 +319,7 @@ bool output_is_secret(const struct output *o);
 const struct def_output *def_output_find(const struct def_role *r, const char *key);
 char *secret_output_name(const char *role, const char *key, const char *node); /* as an entry of its own among the secrets */
 bool secret_is_output(const char *name);
+void secret_output_forget(struct engine *e, const char *role, const char *key, const char *node); /* it has another value now. Lock held */
 /* Secret values become marks, and are held; other values are redacted. True if there was one. No lock needed */
 bool outputs_hide(struct engine *e, const struct def_role *def, json_t *outputs, struct held_secrets *held);
 json_t *outputs_to_show(const json_t *outputs); /* new reference */
@@ -341,10 +345,11 @@ void queue_deployment(struct engine *e, struct deployment *d);
 void queue_provider_nodes(struct engine *e, const struct provider_object *p);
 void count_node_role(struct engine *e, struct node_role *nr); /* brings the counters up to date */
 void uncount_node_role(struct node_role *nr);
-void anneal(struct engine *e);                        /* what is queued. Lock held */
-bool node_role_succeeded(const struct node_role *nr); /* its last run on this incarnation, whatever it ran with */
-bool node_role_destroys(const struct node_role *nr);  /* a once role that ran on this machine: another run is confirmed by a person */
-bool node_role_is_as_run(const struct node_role *nr); /* succeeded with today's digest */
+void anneal(struct engine *e);                         /* what is queued. Lock held */
+bool node_role_succeeded(const struct node_role *nr);  /* its last run on this incarnation, whatever it ran with */
+bool node_role_destroys(const struct node_role *nr);   /* a once role that ran on this machine: another run is confirmed by a person */
+bool node_role_is_as_run(const struct node_role *nr);  /* succeeded with today's digest */
+bool node_role_ran_digest(const struct node_role *nr); /* its last run, however that ended, was with today's digest */
 bool node_role_is_active(const struct node_role *nr);
 bool node_role_failed_for_good(const struct node_role *nr);                /* no retry will come by itself */
 const struct node_role *node_role_blocker(const struct node_role *nr);     /* the first it waits for; NULL: none */

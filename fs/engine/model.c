@@ -165,6 +165,7 @@ static void node_role_free(struct node_role *nr)
 	}
 	free(nr->cancelled_by);
 	free(nr->check_error);
+	free(nr->renewing);
 	free(nr->lacks);
 	free(nr->outputs);
 	free(nr->runs);

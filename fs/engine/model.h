@@ -69,6 +69,7 @@ struct node_role {
 	bool cancelling;    /* somebody said cancel while it runs */
 	bool dropped;       /* no longer wanted, and what it made is to be taken away first (drop.c) */
 	char *cancelled_by; /* sentence: who */
+	char *renewing;     /* sentence: why it is to run again though nothing changed: an output of its that somebody needs is too old; NULL */
 	char *lacks;        /* sentence: the secret that it needs and why that cannot be had; NULL */
 	bool fetching;      /* a secret that it needs is being fetched */
 	/* The engine's own. */

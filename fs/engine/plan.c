@@ -218,6 +218,8 @@ static char *run_detail(const struct model *m, const struct node_role *nr)
 	bool first = !nr->row.last_run || !nr->row.last_digest || nr->row.last_incarnation != n->row.incarnation;
 	if (nr->row.wish_run) {
 		buf_adds(&b, "run was told");
+	} else if (nr->renewing && node_role_ran_digest(nr)) {
+		buf_adds(&b, nr->renewing);
 	} else if (n->row.phase != NODE_READY && n->row.phase != NODE_BOOTING) {
 		buf_addf(&b, "known after creation of %s", n->row.name);
 	} else if (!nr->digest || !nr->digest->complete) {

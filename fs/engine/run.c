@@ -60,6 +60,8 @@ static void outputs_take(struct engine *e, struct node_role *nr, json_t *outputs
 	if (outputs_same(nr, outputs))
 		return;
 	for (size_t i = 0; i < nr->n_outputs; i++) {
+		if (output_is_secret(&nr->outputs[i]))
+			secret_output_forget(e, nr->row.role, nr->outputs[i].key, nr->node->row.name);
 		free(nr->outputs[i].key);
 		free(nr->outputs[i].value);
 	}
@@ -231,6 +233,7 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		if (done->result == RUN_OK) {
 			str_replace(&nr->row.error, NULL);
 			str_replace(&nr->row.drift, NULL);
+			str_replace(&nr->renewing, NULL);
 			json_t *none = done->outputs ? NULL : json_object();
 			outputs_take(e, nr, none ? none : done->outputs);
 			json_decref(none);

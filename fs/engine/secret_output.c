@@ -22,6 +22,12 @@ char *secret_output_name(const char *role, const char *key, const char *node)
 	return xasprintf("%s.%s on %s", role, key, node);
 }
 
+void secret_output_forget(struct engine *e, const char *role, const char *key, const char *node)
+{
+	_cleanup_free_ char *name = secret_output_name(role, key, node);
+	secret_forget(e, secret_entry(e, name));
+}
+
 bool secret_is_output(const char *name)
 {
 	return strchr(name, ' ');

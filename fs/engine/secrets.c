@@ -30,6 +30,12 @@ static void let_go(struct engine *e, struct secret_entry *s)
 	s->value = NULL;
 }
 
+void secret_forget(struct engine *e, struct secret_entry *s)
+{
+	let_go(e, s);
+	str_replace(&s->why, NULL);
+}
+
 static void let_go_due(struct engine *e, int64_t id)
 {
 	engine_wrlock(e);
@@ -340,7 +346,7 @@ bool secrets_for_attach(struct engine *e, struct node_role *nr, bool *ret_hide)
 {
 	const struct digest *was = digest_kept(&e->m, nr->row.last_digest);
 	bool wait = false;
-	*ret_hide = false;
+	*ret_hide = outputs_renewed_since(nr);
 	for (size_t i = 0; was && i < was->n_parts; i++)
 		if (!began_with(e, nr, &was->parts[i], &wait))
 			*ret_hide = true;

@@ -39,6 +39,7 @@ struct secrets {
 /* secrets.c */
 struct secret_entry *secret_entry(struct engine *e, const char *name);
 void secret_ask(struct engine *e, struct secret_entry *s);
+void secret_forget(struct engine *e, struct secret_entry *s); /* its value in hand is not the one any more, nor is why there was none */
 /* From a source, without the lock: a value (taken), or why there is none (taken). */
 void secret_came(struct engine *e, struct secret_entry *s, struct secret *value, char *why);
 

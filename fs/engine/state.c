@@ -191,6 +191,8 @@ void node_role_why(const struct model *m, const struct node_role *nr, struct buf
 			buf_adds(out, nr->waits_for);
 		else if (n->running)
 			buf_addf(out, "%s runs on this node, one at a time", n->running->row.role);
+		else if (nr->renewing)
+			buf_adds(out, nr->renewing);
 		else
 			buf_adds(out, "starts in a moment");
 		break;

@@ -634,3 +634,9 @@ Test(desired_mistakes, others_are_not_touched)
 	        "deployments/uses/deployment.ini:4: unknown key 'rols' in [deployment] (did you mean 'roles'?)");
 	desired_unref(d);
 }
+
+Test(desired_mistakes, an_output_that_nothing_renews)
+{
+	put("roles/base/role.ini", "[role]\nrunner = none\nonce = yes\n[output token]\nttl = 1h\n");
+	expect_problems("roles/base/role.ini:5: output 'token' cannot have a 'ttl': another run renews it, and this role says once = yes\n");
+}

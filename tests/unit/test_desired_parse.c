@@ -39,8 +39,8 @@ Test(desired_parse, role_keys)
 	put("roles/etcd/role.ini", "[role]\nrunner = script\nrequires = base\nafter = base\nwants = nodes, node, facts.memory, "
 	                           "base.version\nprovides = kv\nconflicts = base2\n"
 	                           "once = yes\nserial = 2\ntimeout = 90s\nretries = 7\nbackoff = 250ms\n[param quorum]\ntype = int\nmin = "
-	                           "1\n[output leader]\nttl = 1h\nsecret = yes\nhelp = who leads\n");
-	put("roles/base/role.ini", "[role]\nrunner = none\n[output version]\n");
+	                           "1\n[output leader]\nsecret = yes\nhelp = who leads\n");
+	put("roles/base/role.ini", "[role]\nrunner = none\n[output version]\nttl = 1h\n");
 	put("roles/base2/role.ini", "[role]\nrunner = none\n");
 	struct desired *d = parse();
 	const struct def_role *r = desired_role(d, "etcd");
@@ -60,7 +60,8 @@ Test(desired_parse, role_keys)
 	cr_expect_str_eq(r->wants[3].key, "version");
 	cr_expect_str_eq(r->wants[3].text, "base.version");
 	cr_assert_eq(r->n_outputs, 1);
-	cr_expect_eq(r->outputs[0].ttl_ms, 3600000);
+	cr_expect_eq(r->outputs[0].ttl_ms, 0);
+	cr_expect_eq(desired_role(d, "base")->outputs[0].ttl_ms, 3600000);
 	cr_expect(r->outputs[0].secret);
 	const struct def_param *q = def_param_find(r, "quorum");
 	cr_assert_not_null(q);

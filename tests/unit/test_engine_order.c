@@ -307,3 +307,55 @@ Test(order, hangs_end)
 	cr_expect_gt(n_events(NULL, NULL, "timed-out"), 0);
 	cr_expect_eq(machines("sim", NULL), 20, "who asks twice gets one machine");
 }
+
+/* ---- outputs that expire ---- */
+
+static void put_tokens(const char *ttl, int workers)
+{
+	_cleanup_free_ char *role = xasprintf("[output token]\nsecret = yes\n%s\n", ttl);
+	put_provider("sim", "", QUICK);
+	put_role("manager", role);
+	put_role("worker", "wants = manager.token\n");
+	_cleanup_free_ char *text =
+	        xasprintf("[deployment]\nprovider = sim\n[nodes m]\ncount = 1\nroles = manager\n[nodes w]\ncount = %d\nroles = worker\n", workers);
+	put(D_INI, text);
+}
+
+static int64_t runs_on(const char *node, const char *role)
+{
+	model_rdlock(model);
+	const struct node *n = model_node(model, node);
+	const struct node_role *nr = n ? node_role_find(n, role) : NULL;
+	int64_t n_runs = nr ? (int64_t)nr->n_runs : -1;
+	model_unlock(model);
+	return n_runs;
+}
+
+Test(order, an_output_that_expired_is_made_anew_for_who_needs_it)
+{
+	put_tokens("ttl = 1s", 1);
+	open_engine();
+	rest("d", true);
+	for (int64_t end = monotonic_ms() + 1100; monotonic_ms() < end;)
+		nap();
+	rest("d", true);
+	cr_expect_eq(runs_on("d-m-1", "manager"), 1, "by itself it is not");
+	put_tokens("ttl = 1s", 3);
+	eventually(runs_on("d-w-3", "worker") == 1);
+	rest("d", true);
+	cr_expect_eq(runs_on("d-m-1", "manager"), 2, "for both at once");
+	cr_expect_eq(runs_on("d-w-1", "worker"), 1, "another value is no reason to run again");
+	cr_expect_eq(runs_on("d-w-2", "worker"), 1);
+	cr_expect_eq(n_events(NULL, NULL, "due: output 'token', which worker on d-w-"), 1);
+}
+
+Test(order, an_output_that_is_good_is_handed_out_as_it_is)
+{
+	put_tokens("ttl = 1h", 1);
+	open_engine();
+	rest("d", true);
+	put_tokens("ttl = 1h", 2);
+	eventually(runs_on("d-w-2", "worker") == 1);
+	rest("d", true);
+	cr_expect_eq(runs_on("d-m-1", "manager"), 1);
+}
