@@ -116,6 +116,8 @@ struct provider_ops {
 	void (*cancel)(struct provider *p, struct provider_call *call);
 	/* One sentence about room: "12 of 254 addresses used". May be NULL. */
 	void (*capacity)(struct provider *p, struct buf *out);
+	/* The networks that it makes for its machines, a table with a heading. NULL: it makes none. */
+	void (*networks)(struct provider *p, struct buf *out);
 
 	/* Only where nodes are simulated; else NULL: roles run through runners. */
 	void (*simulate)(struct provider *p, struct simulated_run *run);

@@ -348,6 +348,7 @@ void model_release(struct model *m)
 		free(p->error);
 		free(p->problem);
 		free(p->capacity);
+		free(p->networks);
 		free(p->waiting);
 		free(p);
 	}

@@ -170,6 +170,7 @@ struct provider_object {
 	char *error;    /* sentence; NULL: fine */
 	char *problem;  /* mistake in the document on disk */
 	char *capacity; /* its sentence about room, asked for now and then */
+	char *networks; /* its table of them, asked for with capacity */
 	size_t calls;   /* machine calls under way, against max-parallel */
 	size_t runs;    /* node roles running on its nodes, against max-parallel */
 	/* The engine's own. */

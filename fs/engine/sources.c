@@ -153,6 +153,7 @@ static void retire(struct engine *e, struct provider_object *p)
 	images_free(p);
 	p->listed = false;
 	str_replace(&p->capacity, NULL);
+	str_replace(&p->networks, NULL);
 	settings_release(&p->opened_with);
 	settings_release(&p->opened_files);
 }
@@ -245,12 +246,20 @@ static void seen(struct engine *e, struct node *n, const struct machine *m)
 	queue_node(e, n);
 }
 
+static bool take_text(char **to, const struct buf *text)
+{
+	if (!text->len || (*to && !strcmp(*to, text->data)))
+		return false;
+	str_replace(to, text->data);
+	return true;
+}
+
 static void list_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
 {
 	struct listing *l = call->data;
 	struct engine *e = l->e;
 	struct listed *table = NULL, *items = xcalloc(count ? count : 1, sizeof *items);
-	_cleanup_buf_ struct buf capacity = {0};
+	_cleanup_buf_ struct buf capacity = {0}, networks = {0};
 
 	for (size_t i = 0; i < count; i++) {
 		items[i].key = machines[i].node_id;
@@ -259,6 +268,8 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 	}
 	if (l->p->ops->capacity)
 		l->p->ops->capacity(l->p->instance, &capacity);
+	if (l->p->ops->networks)
+		l->p->ops->networks(l->p->instance, &networks);
 	engine_wrlock(e);
 	l->p->listing = false;
 	if (rc == 0) {
@@ -277,10 +288,8 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 			seen(e, n, m);
 		}
 	}
-	if (capacity.len && (!l->p->capacity || strcmp(l->p->capacity, buf_str(&capacity)))) {
-		str_replace(&l->p->capacity, buf_str(&capacity));
+	if (take_text(&l->p->capacity, &capacity) | take_text(&l->p->networks, &networks))
 		e->changed = true;
-	}
 	engine_wrunlock(e);
 	HASH_CLEAR(hh, table);
 	free(items);

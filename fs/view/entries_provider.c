@@ -1,6 +1,9 @@
 /* providers/NAME and roles/NAME */
 #include "fs/base/hash.h"
+#include "fs/base/mem.h"
 #include "fs/view/entries.h"
+#include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void render_provider_state(const struct object *o, struct buf *out)
@@ -25,6 +28,11 @@ static void render_capacity(const struct object *o, struct buf *out)
 	add_line(out, o->provider->capacity);
 }
 
+static void render_networks(const struct object *o, struct buf *out)
+{
+	buf_adds(out, o->provider->networks ? o->provider->networks : "");
+}
+
 static bool is_from(const struct node *n, const struct object *o)
 {
 	return n->provider == o->provider;
@@ -45,6 +53,37 @@ static bool find_node(const struct object *o, const struct place *dir, const cha
 	return n && is_from(n, o) && make_place(PLACE_NODE, PLACE_LINK_PROVIDER, n->row.id, ret);
 }
 
+struct address {
+	const struct node *node;
+	bool number; /* in in, network byte order; else it is a name */
+	struct in_addr in;
+};
+
+static int compare_addresses(const void *a, const void *b)
+{
+	const struct address *x = a, *y = b;
+
+	if (x->number != y->number)
+		return x->number ? -1 : 1;
+	return x->number ? memcmp(&x->in, &y->in, sizeof x->in) : strcmp(x->node->row.address, y->node->row.address);
+}
+
+static void render_addresses(const struct object *o, struct buf *out)
+{
+	_cleanup_free_ struct address *all = xcalloc(HASH_CNT(hh_name, o->m->nodes_by_name) + 1, sizeof *all);
+	size_t count = 0;
+
+	for (const struct node *n = o->m->nodes_by_name; n; n = n->hh_name.next)
+		if (is_from(n, o) && n->row.address && *n->row.address) {
+			all[count].node = n;
+			all[count].number = inet_pton(AF_INET, n->row.address, &all[count].in) == 1;
+			count++;
+		}
+	qsort(all, count, sizeof *all, compare_addresses);
+	for (size_t i = 0; i < count; i++)
+		buf_addf(out, "%-15s %s\n", all[i].node->row.address, all[i].node->row.name);
+}
+
 const struct entry provider_entries[] = {
         {.name = "state", .mode = S_IFREG | 0444, .render = render_provider_state, .help = "ready, error or invalid"},
         {.name = "why", .mode = S_IFREG | 0444, .render = render_provider_why, .help = "the state as a sentence"},
@@ -53,6 +92,11 @@ const struct entry provider_entries[] = {
                 .mode = S_IFREG | 0444,
                 .render = render_capacity,
                 .help = "how much room there was when it was last asked, seconds ago; empty where it is not known"},
+        {.name = "networks",
+                .mode = S_IFREG | 0444,
+                .render = render_networks,
+                .help = "the network of its machines, as last asked, seconds ago; empty where it makes none"},
+        {.name = "addresses", .mode = S_IFREG | 0444, .render = render_addresses, .help = "each address that a node of it has, and the node"},
         {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "links to the nodes that come from here"},
         ENTRY_DESIRED("each key that provider.ini has or could have"),
         ENTRY_REFUSED,

@@ -13,6 +13,7 @@ static const struct key_row keys[] = {
                 "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host", .fixed = true},
         {"container", "nat", VALUE_BOOL, "yes", 0, 0, NULL, "let nodes reach the outside through this host's address"},
         {"container", "privileged", VALUE_BOOL, "no", 0, 0, NULL, "give nodes all capabilities, for container engines and kubelets inside them"},
+        NETWORK_KEYS,
         {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian's suite to build the image from; the mirror is this host's own"},
         {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "packages to install beyond what a node needs itself"},
         {"image *", "script", VALUE_STRING, NULL, 0, 0, NULL,
@@ -77,4 +78,5 @@ const struct provider_ops provider_container = {
         .list = host_list,
         .cancel = host_cancel,
         .capacity = host_capacity,
+        .networks = host_networks,
 };

@@ -53,6 +53,7 @@ struct node_job {
 	int mtu; /* 0: the kernel's default */
 	/* how to get in */
 	char *access_key;
+	char *resolv;     /* resolv.conf; NULL: made of this host's */
 	char *apt_config; /* lines for apt.conf.d, or NULL */
 	char *host_key;   /* made by node_identity() */
 };
@@ -65,6 +66,8 @@ void node_job_copy(struct node_job *to, const struct node_job *from);
 int node_begin(const struct node_job *j, struct err **err);
 /* Below root, all that makes a machine this one: names, ids, how to get in. Sets host_key. */
 int node_identity(struct node_job *j, const char *root, struct err **err);
+/* A resolv.conf for it; empty where no name server is known. */
+void node_resolv(const struct node_job *j, struct buf *out);
 int node_record(const struct node_job *j, struct err **err);
 /* Reads a record back. -ENOENT: none. -EPERM: another owner's. */
 int node_read(const char *dir, const char *owner, struct node_job *ret, struct err **err);
@@ -98,7 +101,7 @@ void preflight_common(const struct preflight *f, const char *what, struct buf *o
 /* ---- a kind */
 
 struct host_kind {
-	const char *section; /* of provider.ini, with the keys 'subnet' and 'nat' */
+	const char *section; /* of provider.ini, with the keys 'subnet' and 'nat'; NETWORK_KEYS are beside it */
 	const struct key_row *keys;
 	bool overlay;         /* its nodes stand on overlay mounts in the state directory */
 	int64_t off_grace_ms; /* power off: for the services to stop */

@@ -13,41 +13,14 @@
 
 /* ---- settings */
 
-static int use_subnet(struct provider *p, const struct settings *settings, struct err **err)
-{
-	const char *subnet = settings_str(settings, p->kind->keys, p->kind->section, "subnet");
-	struct subnet declared = {0};
-	char was[20];
-	int rc = strcmp(subnet, "auto") ? subnet_parse(subnet, &declared, err) : 0;
-
-	if (rc < 0)
-		return rc;
-	if (declared.prefix && p->subnet.prefix && p->nodes && (declared.base != p->subnet.base || declared.prefix != p->subnet.prefix)) {
-		subnet_format(&p->subnet, was);
-		return err_set(err, EBUSY, "'subnet' cannot change from %s to %s while nodes of this provider exist", was, subnet);
-	}
-	if (declared.prefix && (declared.base != p->subnet.base || declared.prefix != p->subnet.prefix)) {
-		p->subnet = declared;
-		if (p->network == NETWORK_UP)
-			p->network = NETWORK_DOWN; /* the next node brings it up with the new address */
-	}
-	p->declared = declared.prefix;
-	return 0;
-}
-
 static int settings_use(struct provider *p, const struct settings *settings, struct err **err)
 {
 	int rc = p->kind->settings(p, settings, err);
-	bool nat;
 
 	if (rc == 0)
-		rc = use_subnet(p, settings, err);
+		rc = network_settings(p, settings, err);
 	if (rc < 0)
 		return rc;
-	nat = settings_bool(settings, p->kind->keys, p->kind->section, "nat");
-	if (nat != p->nat && p->network == NETWORK_UP)
-		p->network = NETWORK_DOWN;
-	p->nat = nat;
 	settings_release(&p->settings);
 	settings_copy(&p->settings, settings);
 	images_forget(p); /* their recipes may have changed */
@@ -117,6 +90,7 @@ int host_open(
 	name_prefix(p);
 	read_nodes(p);
 	network_open(p);
+	addresses_open(p);
 	int rc = settings_use(p, settings, err);
 	if (rc < 0) {
 		p->closed = true;
@@ -265,12 +239,37 @@ void host_list(struct provider *p, struct provider_call *call)
 
 void host_capacity(struct provider *p, struct buf *out)
 {
+	struct pool pool;
 	char text[20];
 
 	if (!p->subnet.prefix) {
 		buf_adds(out, "no node yet: the subnet is chosen with the first one");
 		return;
 	}
+	network_pool(p, &pool);
 	subnet_format(&p->subnet, text);
-	buf_addf(out, "%u of %u addresses used (%s)", HASH_COUNT(p->nodes), subnet_room(&p->subnet), text);
+	buf_addf(out, "%u of %u addresses used (%s)", HASH_COUNT(p->nodes), pool_room(&pool), text);
+}
+
+void host_networks(struct provider *p, struct buf *out)
+{
+	const struct network_section *n = &p->section;
+	int mtu = n->mtu ? n->mtu : p->mtu ? p->mtu : MTU_USUAL;
+	char subnet[20] = "auto", gateway[16] = "-", first[16] = "", last[16] = "";
+	_cleanup_buf_ struct buf dns = {0}, used = {0};
+	struct pool pool;
+
+	if (p->subnet.prefix) {
+		network_pool(p, &pool);
+		subnet_format(&p->subnet, subnet);
+		address_format(pool.gateway, gateway);
+		address_format(pool.first, first);
+		address_format(pool.last, last);
+		buf_addf(&used, "%u of %u", HASH_COUNT(p->nodes), pool_room(&pool));
+	}
+	_cleanup_free_ char *range = p->subnet.prefix ? xasprintf("%s-%s", first, last) : xstrdup("-");
+	strlist_join(&n->dns, ",", &dns);
+	buf_addf(out, "%-12s %-18s %-15s %-31s %5s %-9s %s\n", "NETWORK", "SUBNET", "GATEWAY", "RANGE", "MTU", "USED", "DNS");
+	buf_addf(out, "%-12s %-18s %-15s %-31s %5d %-9s %s\n", n->name ? n->name : "-", subnet, gateway, range, mtu, used.len ? buf_str(&used) : "-",
+	        dns.len ? buf_str(&dns) : "host's");
 }

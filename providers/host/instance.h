@@ -13,6 +13,7 @@
 #include <utlist.h>
 
 #define HOST_DEFAULT_IMAGE "debian-12"
+#define MTU_USUAL 1500
 
 #define CONSOLE "console.log" /* in the directory of a node */
 #define CONSOLE_MAX (4 << 20)
@@ -64,6 +65,7 @@ struct op {
 	int64_t began_ms, ask_ms;
 	struct subnet subnet;     /* network: wanted, then chosen */
 	bool declared, has_nodes; /* network: how firm the wish is */
+	uint32_t gateway;         /* network: as wanted */
 	struct listed *listed;    /* list */
 	size_t listed_n;
 	struct warm_up *warm_up; /* the kind's */
@@ -82,20 +84,23 @@ struct provider {
 	const struct provider_host *host;
 	char *owner, *name, *state_dir, *cache_dir, *access_key, *base_dir; /* copies: workers may outlive the host's */
 	struct settings settings;
-	bool nat, declared;
+	bool nat;
+	struct network_section section; /* as described */
 	/* containers only */
 	enum boot boot;
 	bool privileged;
 	/* virtual machines only */
 	struct vm_settings *vm;
 	struct subnet subnet; /* prefix 0: not known yet */
+	uint32_t gateway;     /* what nodes that exist were made with; 0: not known */
 	char prefix[8];       /* "rb1f3a9": of every name in the kernel; also the bridge's */
 	struct node *nodes;
 	struct lease *leases;
 	struct ready_image *images;
 	struct op *ops;
 	enum network_state network;
-	int mtu;
+	bool network_outdated; /* it was described anew since it was last begun to bring up */
+	int mtu;               /* of the way out; 0: the kernel's default */
 	char *apt_dump;
 	bool closed;
 };
@@ -112,6 +117,7 @@ void host_power(struct provider *p, uint64_t node_id, uint32_t incarnation, enum
 void host_list(struct provider *p, struct provider_call *call);
 void host_cancel(struct provider *p, struct provider_call *call);
 void host_capacity(struct provider *p, struct buf *out);
+void host_networks(struct provider *p, struct buf *out);
 
 /* ---- op.c */
 struct op *op_new(struct provider *p, struct provider_call *call);
@@ -134,8 +140,16 @@ void network_need(struct op *op, void (*next)(struct op *op));
 /* Takes the bridge down if no node is left; op, if there is one, goes on with next then. */
 void network_release(struct provider *p, struct op *op, void (*next)(struct op *op));
 void network_open(struct provider *p); /* reads what is recorded */
+/* What is described came into force. -EBUSY: not while nodes exist. */
+int network_settings(struct provider *p, const struct settings *settings, struct err **err);
+void network_pool(const struct provider *p, struct pool *ret); /* once the subnet is known */
+char *network_where(const struct provider *p);                 /* for sentences: "'subnet' in [container]"; the caller's */
+
+/* ---- address.c: which node has which address. Recorded, so that it outlives the daemon. */
+void addresses_open(struct provider *p);
 /* An address for node_id: its own of before, or one that nobody has. -ENOSPC. */
-int network_address(struct provider *p, uint64_t node_id, uint32_t *ret, struct err **err);
+int address_give(struct provider *p, uint64_t node_id, uint32_t *ret, struct err **err);
+void addresses_release(struct provider *p);
 
 /* ---- image.c */
 int image_look_up(struct op *op); /* fills in op->resolved and op->base */

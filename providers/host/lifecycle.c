@@ -48,14 +48,16 @@ static void end_started(struct op *op)
 /* What a start needs beyond the record: the instance's network as it is now. */
 static void fill_network(struct provider *p, struct node_job *j)
 {
+	struct pool pool;
 	char gateway[16];
 
-	address_format(subnet_gateway(&p->subnet), gateway);
+	network_pool(p, &pool);
+	address_format(pool.gateway, gateway);
 	str_replace(&j->bridge, p->prefix);
 	str_replace(&j->gateway, gateway);
 	str_replace(&j->access_key, p->access_key);
 	j->prefix = p->subnet.prefix;
-	j->mtu = p->mtu;
+	j->mtu = p->section.mtu ? p->section.mtu : p->mtu;
 }
 
 /* ---- prepare: this host, the network, the image */
@@ -85,10 +87,12 @@ static void prepare_network_up(struct op *op)
 {
 	if (op_stopped(op))
 		return;
-	uint32_t room = subnet_room(&op->p->subnet);
-	if (op->wanted > (int64_t)room) {
-		op->rc = err_set(&op->err, EAGAIN, "%lld nodes are wanted and the subnet has addresses for %u: set a wider 'subnet' in [%s]",
-		        (long long)op->wanted, room, op->p->kind->section);
+	struct pool pool;
+	network_pool(op->p, &pool);
+	if (op->wanted > (int64_t)pool_room(&pool)) {
+		_cleanup_free_ char *where = network_where(op->p);
+		op->rc = err_set(&op->err, EAGAIN, "%lld nodes are wanted and the %s has addresses for %u: set a wider %s", (long long)op->wanted,
+		        op->p->section.first ? "range" : "subnet", pool_room(&pool), where);
 		op_end(op, NULL, 0);
 	} else {
 		image_need(op, prepare_image_there);
@@ -196,20 +200,25 @@ static void create_warm(struct op *op)
 {
 	struct provider *p = op->p;
 	struct node_job *j = &op->node->job;
-	_cleanup_buf_ struct buf apt = {0};
+	_cleanup_buf_ struct buf apt = {0}, resolv = {0};
 	char text[16];
+	struct pool pool;
 	uint32_t address;
 
 	if (create_stopped(op))
 		return;
-	op->rc = network_address(p, op->node->node_id, &address, &op->err);
+	op->rc = address_give(p, op->node->node_id, &address, &op->err);
 	if (create_stopped(op))
 		return;
 	address_format(address, text);
 	str_replace(&j->address, text);
-	address_format(subnet_gateway(&p->subnet), text);
+	network_pool(p, &pool);
+	address_format(pool.gateway, text);
 	apt_config_lines(p->apt_dump ? p->apt_dump : "", text, &apt);
 	str_replace(&j->apt_config, buf_str(&apt));
+	for (size_t i = 0; i < p->section.dns.n; i++)
+		buf_addf(&resolv, "nameserver %s\n", p->section.dns.items[i]);
+	str_replace(&j->resolv, resolv.len ? buf_str(&resolv) : NULL);
 	start(op);
 }
 

@@ -18,7 +18,6 @@
 
 #define FILE_MAX (4 << 20)
 #define SCRIPT_MS 60000
-#define MTU_USUAL 1500
 
 /* Three parts, parted by a line "===": routes, apt's configuration, the MTU of the way out. Before that, whether overlays work at all where nodes
  * need them. */
@@ -72,103 +71,124 @@ static const char down_script[] = "rule() { t=$1; shift; while iptables -w 10 -t
                                   "rule nat POSTROUTING -s $NETWORK ! -o rb+ -j MASQUERADE\n"
                                   "rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
                                   "rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
-                                  "exec ip link del dev $BRIDGE\n";
+                                  "ip link del dev $BRIDGE && rm -f \"$RESERVED\"\n";
 
 static void network_up(struct provider *p);
 
 /* ---- what is recorded */
 
-static void read_leases(struct provider *p, const char *text)
-{
-	_cleanup_free_ char *copy = xstrdup(text);
-	char *save = NULL;
-
-	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		unsigned long long id;
-		char word[16];
-		struct lease *l;
-		uint32_t address;
-		if (sscanf(line, "%llu %15s", &id, word) != 2 || address_parse(word, &address) < 0)
-			continue;
-		uint64_t key = id;
-		HASH_FIND(hh, p->leases, &key, sizeof key, l);
-		if (!l) {
-			l = xcalloc(1, sizeof *l);
-			l->node_id = key;
-			HASH_ADD(hh, p->leases, node_id, sizeof l->node_id, l);
-		}
-		l->address = address;
-	}
-}
-
+/* The file "subnet": the network on its first line, and on a second one, if there is one, the gateway that nodes were given. */
 void network_open(struct provider *p)
 {
-	_cleanup_free_ char *subnet_path = path_join(p->state_dir, "subnet"), *lease_path = path_join(p->state_dir, "addresses");
-	_cleanup_buf_ struct buf subnet = {0}, leases = {0};
+	_cleanup_free_ char *path = path_join(p->state_dir, "subnet");
+	_cleanup_buf_ struct buf text = {0};
+	char network[20], gateway[16];
+	int n;
 
-	if (!p->declared && file_read(AT_FDCWD, subnet_path, FILE_MAX, &subnet, NULL) == 0) {
-		subnet.data[strcspn(subnet.data, "\n")] = '\0';
-		subnet_parse(subnet.data, &p->subnet, NULL);
-	}
-	if (file_read(AT_FDCWD, lease_path, FILE_MAX, &leases, NULL) == 0)
-		read_leases(p, buf_str(&leases));
+	if (file_read(AT_FDCWD, path, FILE_MAX, &text, NULL) < 0)
+		return;
+	n = sscanf(buf_str(&text), "%19s %15s", network, gateway);
+	if (n < 1 || subnet_parse(network, &p->subnet, NULL) < 0)
+		return;
+	if (n < 2 || address_parse(gateway, &p->gateway) < 0)
+		p->gateway = p->subnet.base + 1;
 }
 
-static int lease_append(struct provider *p, uint64_t node_id, uint32_t address, struct err **err)
-{
-	_cleanup_free_ char *path = path_join(p->state_dir, "addresses");
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	char text[16];
+/* ---- what is described */
 
-	address_format(address, text);
-	_cleanup_free_ char *line = xasprintf("%llu %s\n", (unsigned long long)node_id, text);
-	int rc = fd < 0 ? -errno : fd_write_all(fd, line, strlen(line));
-	if (rc < 0)
-		return err_errno(err, -rc, "cannot write '%s'", path);
-	read_leases(p, line);
+static bool same_subnet(const struct subnet *a, const struct subnet *b)
+{
+	return a->base == b->base && a->prefix == b->prefix;
+}
+
+/* Nodes were made with what they were made with. */
+static int may_become(const struct provider *p, const struct network_section *n, struct err **err)
+{
+	struct pool pool;
+	char was[20], now[20];
+
+	if (!p->nodes || !p->subnet.prefix)
+		return 0;
+	if (n->subnet.prefix && !same_subnet(&n->subnet, &p->subnet)) {
+		subnet_format(&p->subnet, was);
+		subnet_format(&n->subnet, now);
+		return err_set(err, EBUSY, "'subnet' cannot change from %s to %s while nodes of this provider exist", was, now);
+	}
+	pool_of(n, &p->subnet, &pool);
+	if (p->gateway && pool.gateway != p->gateway) {
+		address_format(p->gateway, was);
+		address_format(pool.gateway, now);
+		return err_set(err, EBUSY, "'gateway' cannot change from %s to %s while nodes of this provider exist", was, now);
+	}
 	return 0;
 }
 
-static bool in_subnet(const struct provider *p, uint32_t address)
+int network_settings(struct provider *p, const struct settings *settings, struct err **err)
 {
-	return address >= subnet_address(&p->subnet, 0) && address < subnet_address(&p->subnet, subnet_room(&p->subnet));
+	struct network_section n = {0};
+	bool nat = settings_bool(settings, p->kind->keys, p->kind->section, "nat");
+	int rc = network_section_read(settings, p->kind->keys, p->kind->section, &n, err);
+
+	if (rc == 0)
+		rc = may_become(p, &n, err);
+	if (rc < 0) {
+		network_section_release(&n);
+		return rc;
+	}
+	bool other = (n.subnet.prefix && !same_subnet(&n.subnet, &p->subnet)) || n.gateway != p->section.gateway || nat != p->nat;
+	if (n.subnet.prefix)
+		p->subnet = n.subnet;
+	network_section_release(&p->section);
+	p->section = n;
+	p->nat = nat;
+	if (other && p->network == NETWORK_UP)
+		p->network = NETWORK_DOWN; /* the next node brings it up as it is now */
+	p->network_outdated |= other;
+	return 0;
 }
 
-int network_address(struct provider *p, uint64_t node_id, uint32_t *ret, struct err **err)
+void network_pool(const struct provider *p, struct pool *ret)
 {
-	uint32_t room = subnet_room(&p->subnet);
-	/* 0: free; 1: kept for a node that is not there; 2: a node's */
-	_cleanup_free_ char *use = xcalloc(room, 1);
-	struct lease *l, *next;
-	struct node *n;
+	pool_of(&p->section, &p->subnet, ret);
+}
 
-	HASH_FIND(hh, p->leases, &node_id, sizeof node_id, l);
-	struct lease *mine = l && in_subnet(p, l->address) ? l : NULL;
-	HASH_ITER (hh, p->leases, l, next) {
-		if (!in_subnet(p, l->address) || l == mine)
-			continue;
-		HASH_FIND(hh, p->nodes, &l->node_id, sizeof l->node_id, n);
-		char *at = &use[l->address - subnet_address(&p->subnet, 0)];
-		/* an address that was given away again stays taken by whoever has it now */
-		*at = n || *at == 2 ? 2 : 1;
-	}
-	if (mine && use[mine->address - subnet_address(&p->subnet, 0)] < 2) {
-		*ret = mine->address;
-		return 0;
-	}
-	for (char allowed = 0; allowed < 2; allowed++)
-		for (uint32_t i = 0; i < room; i++)
-			if (use[i] <= allowed) {
-				*ret = subnet_address(&p->subnet, i);
-				return lease_append(p, node_id, *ret, err);
-			}
-	return err_set(err, ENOSPC, "all %u addresses of the subnet are used: set a wider 'subnet' in [%s]", room, p->kind->section);
+char *network_where(const struct provider *p)
+{
+	const char *key = p->section.first ? "range" : "subnet";
+
+	return p->section.name ? xasprintf("'%s' in [network %s]", key, p->section.name) : xasprintf("'%s' in [%s]", key, p->kind->section);
 }
 
 /* ---- choosing the subnet: on a worker */
 
+/* What is not free: by the host's routes, and by other instances of this machine. */
+struct taken {
+	struct subnets routes, others;
+	struct strlist names; /* of others, for people */
+};
+
+static void taken_release(struct taken *t)
+{
+	free(t->routes.items);
+	free(t->others.items);
+	strlist_release(&t->names);
+}
+
+/* who: the instance's state directory and, on the next line, the owner. */
+static char *name_of(const struct provider *p, char *who)
+{
+	char *owner = strchr(who, '\n'), *name;
+
+	if (owner)
+		*owner++ = '\0';
+	name = strrchr(who, '/');
+	if (!name || !owner || strncmp(owner, p->owner, strlen(p->owner)))
+		return xasprintf("the provider of '%s'", who);
+	return xasprintf("provider '%s'", name + 1);
+}
+
 /* Adds the subnets that other instances of this machine have recorded; forgets those whose state directory is gone. */
-static void read_reservations(const struct provider *p, const char *dir, struct subnets *taken)
+static void read_reservations(const struct provider *p, const char *dir, struct taken *t)
 {
 	DIR *d = opendir(dir);
 
@@ -177,7 +197,7 @@ static void read_reservations(const struct provider *p, const char *dir, struct 
 		_cleanup_buf_ struct buf who = {0};
 		char *dash = strchr(text, '-');
 		struct subnet s;
-		if (!dash || file_read(AT_FDCWD, path, FILE_MAX, &who, NULL) < 0)
+		if (!dash || file_read(AT_FDCWD, path, FILE_MAX, &who, NULL) < 0 || !who.len)
 			continue;
 		*dash = '/';
 		_cleanup_free_ char *record = xasprintf("%.*s/subnet", (int)strcspn(buf_str(&who), "\n"), buf_str(&who));
@@ -188,46 +208,68 @@ static void read_reservations(const struct provider *p, const char *dir, struct 
 			unlink(path);
 			continue;
 		}
-		GROW(taken->items, taken->n, taken->cap);
-		taken->items[taken->n++] = s;
+		GROW(t->others.items, t->others.n, t->others.cap);
+		t->others.items[t->others.n++] = s;
+		strlist_add_take(&t->names, name_of(p, who.data));
 	}
 	if (d)
 		closedir(d);
 }
 
-static int choose(struct op *op, const struct subnets *taken)
+static int refuse(struct op *op, const struct subnet *other, const char *whose)
 {
-	struct provider *p = op->p;
-	const struct subnet *other = op->subnet.prefix ? subnets_find(taken, &op->subnet) : NULL;
-	_cleanup_free_ char *seed_text = xasprintf("%s %s", p->owner, p->name);
-	struct hash h;
-	uint64_t seed;
 	char a[20], b[20];
 
+	subnet_format(&op->subnet, a);
+	subnet_format(other, b);
+	return err_set(&op->err, EADDRINUSE, "the subnet %s overlaps %s, %s: %s", a, b, whose,
+	        op->declared ? "set 'subnet' to another, or to 'auto'" : "destroy the nodes of this provider, or free that network");
+}
+
+static int choose(struct op *op, struct taken *t)
+{
+	struct provider *p = op->p;
+	const struct subnet *other = op->subnet.prefix ? subnets_find(&t->others, &op->subnet) : NULL;
+	_cleanup_free_ char *seed_text = xasprintf("%s %s", p->owner, p->name),
+	                    *whose = other ? xasprintf("which is of %s", t->names.items[other - t->others.items]) : NULL;
+	struct hash h;
+	uint64_t seed;
+
+	if (!other && op->subnet.prefix)
+		other = subnets_find(&t->routes, &op->subnet);
 	if (op->subnet.prefix && !other)
 		return 0;
-	if (other && (op->declared || op->has_nodes)) {
-		subnet_format(&op->subnet, a);
-		subnet_format(other, b);
-		return err_set(&op->err, EADDRINUSE, "the subnet %s overlaps %s, which this host or another instance uses: %s", a, b,
-		        op->declared ? "set 'subnet' to another, or to 'auto'" : "destroy the nodes of this provider, or free that network");
-	}
+	if (other && (op->declared || op->has_nodes))
+		return refuse(op, other, whose ? whose : "to which this host has a route");
 	hash_bytes(seed_text, strlen(seed_text), &h);
 	memcpy(&seed, h.b, sizeof seed);
-	return subnet_pick(taken, seed, &op->subnet, &op->err);
+	for (size_t i = 0; i < t->routes.n; i++) {
+		GROW(t->others.items, t->others.n, t->others.cap);
+		t->others.items[t->others.n++] = t->routes.items[i];
+	}
+	return subnet_pick(&t->others, seed, &op->subnet, &op->err);
+}
+
+static char *reservation(const char *dir, const struct subnet *s)
+{
+	char text[20];
+
+	subnet_format(s, text);
+	*strchr(text, '/') = '-';
+	return path_join(dir, text);
 }
 
 static int record(struct op *op, const char *dir)
 {
 	struct provider *p = op->p;
-	_cleanup_free_ char *own = path_join(p->state_dir, "subnet");
-	char text[20], line[24];
+	_cleanup_free_ char *own = path_join(p->state_dir, "subnet"), *shared = reservation(dir, &op->subnet),
+	                    *who = xasprintf("%s\n%s\n", p->state_dir, p->owner);
+	char network[20], gateway[16], text[40];
 
-	subnet_format(&op->subnet, text);
-	snprintf(line, sizeof line, "%s\n", text);
-	int rc = file_write_atomic(AT_FDCWD, own, line, strlen(line), 0600, &op->err);
-	*strchr(text, '/') = '-';
-	_cleanup_free_ char *shared = path_join(dir, text), *who = xasprintf("%s\n%s\n", p->state_dir, p->owner);
+	subnet_format(&op->subnet, network);
+	address_format(op->gateway ? op->gateway : op->subnet.base + 1, gateway);
+	snprintf(text, sizeof text, "%s\n%s\n", network, gateway);
+	int rc = file_write_atomic(AT_FDCWD, own, text, strlen(text), 0600, &op->err);
 	return rc < 0 ? rc : file_write_atomic(AT_FDCWD, shared, who, strlen(who), 0644, &op->err);
 }
 
@@ -235,7 +277,7 @@ static void choose_and_record(struct op *op)
 {
 	struct provider *p = op->p;
 	_cleanup_free_ char *dir = path_join(p->cache_dir, "subnets"), *lock_path = path_join(dir, "lock");
-	struct subnets taken = {0};
+	struct taken taken = {0};
 
 	op->rc = dir_make_all(dir, 0755, &op->err);
 	if (op->rc < 0)
@@ -245,12 +287,12 @@ static void choose_and_record(struct op *op)
 		op->rc = err_errno(&op->err, errno, "cannot lock '%s'", lock_path);
 		return;
 	}
-	subnets_from_routes(buf_str(&op->out), p->prefix, &taken);
+	subnets_from_routes(buf_str(&op->out), p->prefix, &taken.routes);
 	read_reservations(p, dir, &taken);
 	op->rc = choose(op, &taken);
 	if (op->rc == 0)
 		op->rc = record(op, dir);
-	free(taken.items);
+	taken_release(&taken);
 }
 
 /* ---- up and down */
@@ -259,13 +301,17 @@ static void run_script(struct op *op, const char *script, void (*next)(struct op
 {
 	struct provider *p = op->p;
 	const char *argv[] = {"sh", "-c", script, NULL};
-	struct subnet gateway = {subnet_gateway(&p->subnet), p->subnet.prefix};
+	struct subnet gateway = {0, p->subnet.prefix};
+	struct pool pool;
 	struct hash h;
 	char network_text[20], gateway_text[20];
 
+	network_pool(p, &pool);
+	gateway.base = pool.gateway;
 	subnet_format(&p->subnet, network_text);
 	subnet_format(&gateway, gateway_text);
 	hash_bytes(p->prefix, strlen(p->prefix), &h);
+	_cleanup_free_ char *dir = path_join(p->cache_dir, "subnets"), *reserved = reservation(dir, &p->subnet);
 	_cleanup_strlist_ struct strlist env = {0};
 	strlist_add_take(&env, xasprintf("PATH=%s:/usr/sbin:/sbin", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin"));
 	strlist_add_take(&env, xasprintf("STATE=%s", p->state_dir));
@@ -273,6 +319,7 @@ static void run_script(struct op *op, const char *script, void (*next)(struct op
 	strlist_add_take(&env, xasprintf("ALIAS=rebarfs %s %s", p->owner, p->name));
 	strlist_add_take(&env, xasprintf("MAC=02:%02x:%02x:%02x:%02x:%02x", h.b[0], h.b[1], h.b[2], h.b[3], h.b[4]));
 	strlist_add_take(&env, xasprintf("NETWORK=%s", network_text));
+	strlist_add_take(&env, xasprintf("RESERVED=%s", reserved));
 	strlist_add_take(&env, xasprintf("GATEWAY=%s", gateway_text));
 	strlist_add_take(&env, xasprintf("OVERLAY=%s", p->kind->overlay ? "yes" : "no"));
 	strlist_add_take(&env, xasprintf("NAT=%s", p->nat ? "yes" : "no"));
@@ -319,16 +366,19 @@ static void up_ended(struct op *op)
 {
 	if (op->p->closed)
 		op->rc = err_set(&op->err, ECANCELED, "cancelled");
-	settle(op, op->rc < 0 ? NETWORK_DOWN : NETWORK_UP);
+	settle(op, op->rc < 0 || op->p->network_outdated ? NETWORK_DOWN : NETWORK_UP);
 }
 
 static void subnet_chosen(struct op *op)
 {
-	if (op->rc < 0 || op->p->closed) {
+	struct provider *p = op->p;
+
+	if (op->rc < 0 || p->closed || p->network_outdated) {
 		up_ended(op);
 		return;
 	}
-	op->p->subnet = op->subnet;
+	p->subnet = op->subnet;
+	p->gateway = op->gateway ? op->gateway : op->subnet.base + 1;
 	run_script(op, up_script, up_ended);
 }
 
@@ -362,7 +412,9 @@ static void network_up(struct provider *p)
 
 	p->network = NETWORK_CHANGING;
 	op->subnet = p->subnet;
-	op->declared = p->declared;
+	op->declared = p->section.subnet.prefix;
+	op->gateway = p->section.gateway;
+	p->network_outdated = false;
 	op->has_nodes = false;
 	for (struct node *n = p->nodes; n; n = n->hh.next)
 		op->has_nodes |= n->recorded;

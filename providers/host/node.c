@@ -26,7 +26,7 @@ static const char sshd_config[] = "UseDNS no\n"
 void node_job_release(struct node_job *j)
 {
 	char *const strings[] = {j->owner, j->name, j->ref, j->dir, j->image, j->base, j->bridge, j->address, j->gateway, j->access_key,
-	        j->apt_config, j->host_key, j->snapshot, j->disks};
+	        j->apt_config, j->resolv, j->host_key, j->snapshot, j->disks};
 
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		free(strings[i]);
@@ -37,7 +37,7 @@ void node_job_copy(struct node_job *to, const struct node_job *from)
 {
 	*to = *from;
 	char **const strings[] = {&to->owner, &to->name, &to->ref, &to->dir, &to->image, &to->base, &to->bridge, &to->address, &to->gateway,
-	        &to->access_key, &to->apt_config, &to->host_key, &to->snapshot, &to->disks};
+	        &to->access_key, &to->apt_config, &to->resolv, &to->host_key, &to->snapshot, &to->disks};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		*strings[i] = xstrdup(*strings[i]);
 }
@@ -112,18 +112,28 @@ void node_machine_id(const struct node_job *j, char out[34])
 	snprintf(out, 34, "%.32s\n", hex);
 }
 
-static int make_resolv(const char *root, struct err **err)
+void node_resolv(const struct node_job *j, struct buf *out)
 {
 	/* the second is what systemd-resolved itself asks */
 	static const char *const files[] = {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"};
-	_cleanup_buf_ struct buf out = {0};
 
+	if (j->resolv) {
+		buf_adds(out, j->resolv);
+		return;
+	}
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		_cleanup_buf_ struct buf text = {0};
-		buf_reset(&out);
-		if (file_read(AT_FDCWD, files[i], RECORD_MAX, &text, NULL) == 0 && resolv_for_nodes(buf_str(&text), &out))
+		buf_reset(out);
+		if (file_read(AT_FDCWD, files[i], RECORD_MAX, &text, NULL) == 0 && resolv_for_nodes(buf_str(&text), out))
 			break;
 	}
+}
+
+static int make_resolv(const struct node_job *j, const char *root, struct err **err)
+{
+	_cleanup_buf_ struct buf out = {0};
+
+	node_resolv(j, &out);
 	return node_make_file(root, "etc/resolv.conf", buf_str(&out), 0644, err);
 }
 
@@ -144,7 +154,7 @@ int node_identity(struct node_job *j, const char *root, struct err **err)
 	if (rc == 0)
 		rc = node_make_file(root, "etc/machine-id", id, 0444, err);
 	if (rc == 0)
-		rc = make_resolv(root, err);
+		rc = make_resolv(j, root, err);
 	if (rc == 0)
 		rc = node_make_file(root, "etc/ssh/sshd_config.d/00-rebarfs.conf", sshd_config, 0644, err);
 	if (rc == 0 && j->apt_config && *j->apt_config)

@@ -26,15 +26,12 @@ struct op *op_new(struct provider *p, struct provider_call *call)
 
 static void provider_free(struct provider *p)
 {
-	struct lease *lease, *next_lease;
 	struct node *n, *next_node;
 
 	HASH_ITER (hh, p->nodes, n, next_node)
 		node_forget(p, n);
-	HASH_ITER (hh, p->leases, lease, next_lease) {
-		HASH_DEL(p->leases, lease);
-		free(lease);
-	}
+	addresses_release(p);
+	network_section_release(&p->section);
 	images_forget(p);
 	if (p->kind->forget)
 		p->kind->forget(p);

@@ -4,6 +4,8 @@
 
 #include "fs/base/buf.h"
 #include "fs/base/err.h"
+#include "fs/base/keys.h"
+#include "fs/base/str.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -29,13 +31,43 @@ void subnets_from_routes(const char *text, const char *except, struct subnets *r
 const struct subnet *subnets_find(const struct subnets *taken, const struct subnet *s);
 /* A private /22 that overlaps none of taken; where the search begins depends on seed, so that two instances rarely meet. -ENOSPC. */
 int subnet_pick(const struct subnets *taken, uint64_t seed, struct subnet *ret, struct err **err);
-/* How many nodes have room: all addresses but network, gateway (the first) and broadcast. */
-uint32_t subnet_room(const struct subnet *s);
-/* The n-th address for a node, n < subnet_room(); and the gateway's. */
-uint32_t subnet_address(const struct subnet *s, uint32_t n);
-uint32_t subnet_gateway(const struct subnet *s);
 void address_format(uint32_t address, char out[16]);
 int address_parse(const char *text, uint32_t *ret); /* -EINVAL */
+
+/* ---- section.c: what [network NAME] of a provider's document says. Pure. */
+
+#define NETWORK_KEYS                                                                                                                                 \
+	{"network *", "subnet", VALUE_STRING, .dflt = "auto",                                                                                        \
+	        .help = "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host", .fixed = true},                      \
+	        {"network *", "range", VALUE_STRING,                                                                                                 \
+	                .help = "addresses that nodes are given, as 10.20.0.10-10.20.0.99; not set: all of the subnet"},                             \
+	        {"network *", "gateway", VALUE_STRING, .help = "this host's address there, by which nodes reach others; not set: the first",         \
+	                .fixed = true},                                                                                                              \
+	        {"network *", "dns", VALUE_LIST, .help = "name servers of nodes made from now on; not set: this host's"},                            \
+	{                                                                                                                                            \
+		"network *", "mtu", VALUE_INT, .min = 576, .max = 65521, .help = "largest packet; not set: that of this host's way out"              \
+	}
+
+struct network_section {
+	char *name;           /* NULL: there is none, and all is as if it were empty */
+	struct subnet subnet; /* prefix 0: auto */
+	uint32_t gateway;     /* 0: not set */
+	uint32_t first, last; /* the range; 0: not set */
+	struct strlist dns;
+	int mtu; /* 0: not set */
+};
+/* kind: the section that had 'subnet' before there were networks, and may have it still. EINVAL, ERANGE. */
+int network_section_read(
+        const struct settings *settings, const struct key_row *keys, const char *kind, struct network_section *ret, struct err **err);
+void network_section_release(struct network_section *n);
+
+/* The addresses of a network once its subnet is known. */
+struct pool {
+	uint32_t gateway, first, last;
+};
+void pool_of(const struct network_section *n, const struct subnet *s, struct pool *ret);
+bool pool_has(const struct pool *p, uint32_t address); /* may be given to a node */
+uint32_t pool_room(const struct pool *p);
 
 /* ---- resolv.c */
 

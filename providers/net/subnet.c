@@ -149,18 +149,3 @@ int subnet_pick(const struct subnets *taken, uint64_t seed, struct subnet *ret, 
 	}
 	return err_set(err, ENOSPC, "no private /%d network is free on this host: set 'subnet' in provider.ini to one that may be used", AUTO_PREFIX);
 }
-
-uint32_t subnet_room(const struct subnet *s)
-{
-	return (1U << (32 - s->prefix)) - 3;
-}
-
-uint32_t subnet_gateway(const struct subnet *s)
-{
-	return s->base + 1;
-}
-
-uint32_t subnet_address(const struct subnet *s, uint32_t n)
-{
-	return s->base + 2 + n;
-}

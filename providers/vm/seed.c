@@ -108,7 +108,7 @@ static int user_data(struct node_job *j, struct buf *out, struct err **err)
 static void network_config(const struct node_job *j, struct buf *out)
 {
 	uint8_t mac[6];
-	_cleanup_buf_ struct buf host = {0}, resolv = {0};
+	_cleanup_buf_ struct buf resolv = {0};
 
 	node_mac(j, mac);
 	/* by its address, for nobody knows what a guest calls its card */
@@ -118,7 +118,8 @@ static void network_config(const struct node_job *j, struct buf *out)
 	        mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], j->address, j->prefix, j->gateway);
 	if (j->mtu)
 		buf_addf(out, "    mtu: %d\n", j->mtu);
-	if (file_read(AT_FDCWD, "/etc/resolv.conf", KEY_MAX, &host, NULL) < 0 || !resolv_for_nodes(buf_str(&host), &resolv))
+	node_resolv(j, &resolv);
+	if (!strstr(buf_str(&resolv), "nameserver "))
 		return;
 	buf_adds(out, "    nameservers:\n      addresses:\n");
 	for (const char *at = buf_str(&resolv); (at = strstr(at, "nameserver ")); at += strcspn(at, "\n"))

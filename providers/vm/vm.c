@@ -24,6 +24,7 @@ static const struct key_row keys[] = {
         {"vm", "subnet", VALUE_STRING, "auto", 0, 0, NULL, "network of the nodes, as 10.20.0.0/22; auto: a private /22 that is free on this host",
                 .fixed = true},
         {"vm", "nat", VALUE_BOOL, "yes", 0, 0, NULL, "let nodes reach the outside through this host's address"},
+        NETWORK_KEYS,
         {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian's suite to build the image from; the mirror is this host's own"},
         {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "packages to install beyond what a node needs itself"},
         {"image *", "script", VALUE_STRING, NULL, 0, 0, NULL,
@@ -173,4 +174,5 @@ const struct provider_ops provider_vm = {
         .list = host_list,
         .cancel = host_cancel,
         .capacity = host_capacity,
+        .networks = host_networks,
 };

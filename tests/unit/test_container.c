@@ -119,20 +119,6 @@ Test(container, no_free_network_is_a_sentence)
 	err_free(err);
 }
 
-Test(container, nodes_get_all_addresses_but_three)
-{
-	struct subnet s = net("10.20.4.0/29");
-	char text[16];
-
-	cr_assert_eq(subnet_room(&s), 5);
-	address_format(subnet_gateway(&s), text);
-	cr_assert_str_eq(text, "10.20.4.1");
-	address_format(subnet_address(&s, 0), text);
-	cr_assert_str_eq(text, "10.20.4.2");
-	address_format(subnet_address(&s, 4), text);
-	cr_assert_str_eq(text, "10.20.4.6");
-}
-
 /* ---- package sources */
 
 static void sources(const char *text, bool deb822, const char *suite, struct buf *verbatim, struct buf *rewritten)

@@ -1,0 +1,99 @@
+#!/bin/bash
+# A network that a provider's document describes: what overlaps is refused before anything is made; addresses come from its range, are kept through a restart
+# and free again when their node is destroyed; nodes have its gateway, name server and packet size.
+. "$(dirname "$0")/lib.sh"
+needs root fuse ip iptables nsenter
+in_own_network
+setup
+tree=$(root_tree 2>/dev/null) || skip "no cached root tree yet: run another test with containers first"
+N=10.$((128 + RANDOM % 64)).$((RANDOM % 256)) # what networks are taken is known to all daemons of this machine
+
+provider() { # NAME LINE...: of [network lab]
+	local name=$1
+	shift
+	{
+		printf '[provider]\ntype = container\nimage = tree\n[container]\nboot = sshd\n[image tree]\nsource = %s\n[network lab]\n' "$tree"
+		printf '%s\n' "$@"
+	} | document "providers/$name/provider.ini"
+}
+deployment() { # PROVIDER COUNT
+	printf '[deployment]\nprovider = %s\nroles = r\n[nodes n]\ncount = %s\n' "$1" "$2" | document "deployments/$1/deployment.ini"
+	value_becomes 10 "$MNT/deployments/$1/desired/nodes.n/count" "$2"
+}
+refused() { # NODE REGEX
+	eventually 20 "$1 to be refused: $2" grep -qE "$2" "$MNT/nodes/$1/why"
+}
+bridges() {
+	ip -o link show type bridge | grep -c ': rb'
+}
+addresses() {
+	tr -s ' ' <"$MNT/providers/c/addresses" | paste -sd ' ' -
+}
+used() {
+	eventually 30 "networks to say $1" sh -c "tail -n 1 '$MNT/providers/c/networks' | tr -s ' ' | grep -q '^lab $N.0/24 $N.11 $N.10-$N.12 1400 $1 of 2 192.0.2.53\$'"
+}
+printf '[role]\nrunner = script\n' | document roles/r/role.ini
+document roles/r/apply <<'EOS'
+#!/bin/sh
+cp /etc/resolv.conf "$REBAR_OUTPUTS/resolv"
+EOS
+chmod +x "$REPO/roles/r/apply"
+provider c "subnet = $N.0/24" "range = $N.10-$N.12" "gateway = $N.11" 'dns = 192.0.2.53' 'mtu = 1400'
+start
+
+# ---- what this host has a route to ----
+
+ip link add other0 type bridge && ip link set other0 up && ip route add "$N.0/25" dev other0 || fail "cannot make a route"
+deployment c 2
+refused c-n-1 "the subnet $N.0/24 overlaps $N.0/25, to which this host has a route: set 'subnet' to another"
+expect "bridges" "$(bridges)" 0
+expect "addresses" "$(addresses)" ""
+ip route del "$N.0/25"
+echo retry >"$MNT/deployments/c/ctl" || fail "cannot retry: $(cat "$MNT/deployments/c/refused")"
+settle c 60
+
+# ---- what nodes get ----
+
+expect "addresses" "$(addresses)" "$N.10 c-n-1 $N.12 c-n-2"
+expect "a node's address" "$(cat "$MNT/nodes/c-n-2/address")" "$N.12"
+expect "its name server" "$(cat "$MNT/nodes/c-n-2/roles/r/outputs/resolv")" "nameserver 192.0.2.53"
+bridge=$(ip -o link show type bridge | sed -n 's/.*: \(rb[0-9a-f]*\):.*/\1/p')
+for link in $(ip -o link show master "$bridge" | sed 's/^[0-9]*: \([^@:]*\).*/\1/'); do
+	inside=$(nsenter --net="/run/netns/$link" sh -c 'ip -o link show eth0; ip route show default')
+	expect_match "the network of $link" "$inside" "^2: .* mtu 1400 "
+	expect_match "the routes of $link" "$inside" "^default via $N.11 "
+done
+used 2
+
+# ---- what another provider has; what does not fit ----
+
+provider e "subnet = $N.128/25"
+deployment e 1
+refused e-n-1 "the subnet $N.128/25 overlaps $N.0/24, which is of provider 'c': set 'subnet'"
+expect "bridges" "$(bridges)" 1
+rm -r "$REPO/deployments/e" "$REPO/providers/e"
+deployment c 3
+refused c-n-3 "3 nodes are wanted and the range has addresses for 2: set a wider 'range' in \[network lab\]"
+sh -c 'echo "$2" >"$1"' - "$MNT/providers/c/desired/network.lab/gateway" "$N.1" 2>/dev/null && fail "the gateway changed under nodes"
+expect_match "refused" "$(cat "$MNT/providers/c/refused")" "'gateway' cannot change from $N.11 to $N.1 while machines of provider c exist"
+
+# ---- kept through a restart, free again after the end ----
+
+deployment c 2
+settle c 60
+stop
+start
+settle c 60
+expect "addresses after a restart" "$(addresses)" "$N.10 c-n-1 $N.12 c-n-2"
+deployment c 1
+apply c
+settle c 60
+expect "addresses of what is left" "$(addresses)" "$N.10 c-n-1"
+used 1
+deployment c 2
+settle c 60
+expect "addresses" "$(addresses)" "$N.10 c-n-1 $N.12 c-n-2"
+destroy c 30
+expect "bridges" "$(bridges)" 0
+expect "nobody has it any more" "$(find "$CACHE/subnets" -name "$N.0-24")" ""
+stop
