@@ -425,7 +425,8 @@ void node_refused(struct engine *e, struct node *n, const char *why);
 void node_op_cancel(struct engine *e, struct node *n);
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
 void instance_hosts_free(struct engine *e);
-void provider_refresh(struct engine *e, struct provider_object *p); /* opens or reloads by effect. Lock held */
+void provider_look_at_room(struct engine *e, struct provider_object *p); /* what it says of capacity and networks. Lock held */
+void provider_refresh(struct engine *e, struct provider_object *p);      /* opens or reloads by effect. Lock held */
 /* Machines of its exist, or it is doing something. */
 bool provider_in_use(const struct engine *e, const struct provider_object *p);
 size_t provider_machines(const struct engine *e, const struct provider_object *p); /* that exist, are being made or destroyed */

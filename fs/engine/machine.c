@@ -108,6 +108,7 @@ static struct node *op_node(struct node_op *op)
 	if (op->kind != OP_CONTACT && !op->abandoned) {
 		op->provider->calls--;
 		slot_free(op->e, op->provider);
+		provider_look_at_room(op->e, op->provider);
 	}
 	if (!n || n->op != op)
 		return NULL;

@@ -254,22 +254,31 @@ static bool take_text(char **to, const struct buf *text)
 	return true;
 }
 
+void provider_look_at_room(struct engine *e, struct provider_object *p)
+{
+	_cleanup_buf_ struct buf capacity = {0}, networks = {0};
+
+	if (!p->instance)
+		return;
+	if (p->ops->capacity)
+		p->ops->capacity(p->instance, &capacity);
+	if (p->ops->networks)
+		p->ops->networks(p->instance, &networks);
+	if (take_text(&p->capacity, &capacity) | take_text(&p->networks, &networks))
+		e->changed = true;
+}
+
 static void list_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
 {
 	struct listing *l = call->data;
 	struct engine *e = l->e;
 	struct listed *table = NULL, *items = xcalloc(count ? count : 1, sizeof *items);
-	_cleanup_buf_ struct buf capacity = {0}, networks = {0};
 
 	for (size_t i = 0; i < count; i++) {
 		items[i].key = machines[i].node_id;
 		items[i].m = &machines[i];
 		HASH_ADD(hh, table, key, sizeof items[i].key, &items[i]);
 	}
-	if (l->p->ops->capacity)
-		l->p->ops->capacity(l->p->instance, &capacity);
-	if (l->p->ops->networks)
-		l->p->ops->networks(l->p->instance, &networks);
 	engine_wrlock(e);
 	l->p->listing = false;
 	if (rc == 0) {
@@ -288,8 +297,7 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 			seen(e, n, m);
 		}
 	}
-	if (take_text(&l->p->capacity, &capacity) | take_text(&l->p->networks, &networks))
-		e->changed = true;
+	provider_look_at_room(e, l->p);
 	engine_wrunlock(e);
 	HASH_CLEAR(hh, table);
 	free(items);

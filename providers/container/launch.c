@@ -164,6 +164,7 @@ static void enter_network(struct prepared *p)
 	sys(p, STEP_NETNS_NAME, mount("/proc/self/ns/net", p->netns, NULL, MS_BIND, NULL));
 	check(p, STEP_VETH, link_veth(nl, l->ref, p->bridge, l->mac, l->mtu, getpid()));
 	close(nl);
+	link_announce();
 	check(p, STEP_ADDRESS, link_configure("lo", 0, 0, 0));
 	check(p, STEP_ADDRESS, link_configure("eth0", l->address, l->prefix, l->gateway));
 }

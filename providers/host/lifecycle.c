@@ -137,6 +137,7 @@ void lifecycle_prepare(struct op *op)
 static void start_worker(struct op *op)
 {
 	const struct host_kind *kind = op->p->kind;
+	uint32_t address;
 
 	if (!op->node->recorded) {
 		op->rc = kind->write(&op->job, &op->err);
@@ -146,10 +147,13 @@ static void start_worker(struct op *op)
 		}
 		op->recorded = true; /* the record is written, whatever comes now */
 	}
-	if (!kind->runs(op->job.dir))
+	if (!kind->runs(op->job.dir)) {
+		if (address_parse(op->job.address, &address) == 0)
+			link_forget(op->job.bridge, address);
 		op->rc = kind->launch(&op->job, &op->note, &op->err);
-	else if (kind->resume)
+	} else if (kind->resume) {
 		op->rc = kind->resume(&op->job, &op->err);
+	}
 }
 
 static void started(struct op *op)

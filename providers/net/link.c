@@ -11,6 +11,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -184,6 +185,29 @@ static int set_default_route(int fd, uint32_t gateway)
 	struct rtentry route = {.rt_dst = inet(0), .rt_genmask = inet(0), .rt_gateway = inet(gateway), .rt_flags = RTF_UP | RTF_GATEWAY};
 
 	return ioctl(fd, SIOCADDRT, &route) < 0 ? -errno : 0;
+}
+
+void link_forget(const char *device, uint32_t address)
+{
+	struct arpreq req = {.arp_pa = inet(address)};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	memcpy(req.arp_dev, device, strlen(device) + 1);
+	if (fd < 0)
+		return;
+	ioctl(fd, SIOCDARP, &req); /* nothing is known of most */
+	close(fd);
+}
+
+void link_announce(void)
+{
+	int fd = open("/proc/sys/net/ipv4/conf/all/arp_notify", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	ssize_t written = write(fd, "1", 1);
+	(void)written; /* without it, it takes a while until all know */
+	close(fd);
 }
 
 int link_configure(const char *name, uint32_t address, int prefix, uint32_t gateway)

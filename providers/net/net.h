@@ -82,6 +82,10 @@ int link_veth(int nl, const char *host_end, uint32_t bridge, const uint8_t mac[6
 /* A tap device, up and in the bridge, that stays when whoever uses it ends. */
 int link_tap(int nl, const char *name, uint32_t bridge, int mtu);
 int link_delete(int nl, const char *name); /* 0 if there is none */
+/* Forgets which card the address had on that device: whoever gets it next has another, and the old one would be asked for up to a minute. */
+void link_forget(const char *device, uint32_t address);
+/* From now on devices of the caller's namespace tell the others on their wire when they come up: as above, for all who are there. */
+void link_announce(void);
 /* In the caller's namespace: up with this address, and a default route if gateway is not 0. prefix 0: only up. */
 int link_configure(const char *name, uint32_t address, int prefix, uint32_t gateway);
 
