@@ -145,6 +145,17 @@ void stale_outputs(struct engine *e, struct deployment *d, size_t role_index)
 			stale_role(e, d, i);
 }
 
+void stale_leaving(struct engine *e, struct node *n)
+{
+	struct deployment *d = n->deployment;
+	stale_nodes_input(e, d);
+	for (size_t i = 0; d && d->def && i < n->n_roles; i++) {
+		ssize_t on = role_index_of(d->def, n->roles[i]->row.role);
+		if (on >= 0 && n->roles[i]->n_outputs)
+			stale_outputs(e, d, (size_t)on);
+	}
+}
+
 /* ---- making ---- */
 
 static void part_add(struct digest *d, size_t *cap, const char *name, const struct hash *h)
@@ -247,7 +258,7 @@ static void secret_outputs_part(struct engine *e, struct deployment *d, struct d
 {
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		const struct node_role *nr = node_role_find(d->nodes[i], w->role);
-		for (size_t o = 0; nr && nr->def && node_is_input(nr->node) && o < nr->n_outputs; o++)
+		for (size_t o = 0; outputs_are_input(nr) && o < nr->n_outputs; o++)
 			if (!strcmp(nr->outputs[o].key, w->key) && output_is_secret(&nr->outputs[o])) {
 				_cleanup_free_ char *name = secret_output_name(w->role, w->key, nr->node->row.name);
 				digest_secret(e, dg, name);
@@ -256,11 +267,9 @@ static void secret_outputs_part(struct engine *e, struct deployment *d, struct d
 }
 
 /* What expires is no reason to run again: only who gives it out counts. */
-static void output_lines(const struct node_role *nr, size_t role_index, const char *key, bool expires, struct buf *out)
+static void output_lines(const struct node_role *nr, const char *key, bool expires, struct buf *out)
 {
-	if (!nr->def || nr->role_index != role_index || !node_is_input(nr->node))
-		return;
-	for (size_t o = 0; o < nr->n_outputs; o++) {
+	for (size_t o = 0; outputs_are_input(nr) && o < nr->n_outputs; o++) {
 		const struct output *output = &nr->outputs[o];
 		if (strcmp(output->key, key))
 			continue;
@@ -296,8 +305,7 @@ static void output_part(struct engine *e, struct deployment *d, struct digest *d
 	if (!op->fresh) {
 		_cleanup_buf_ struct buf text = {0};
 		for (size_t i = 0; i < d->n_nodes; i++)
-			for (size_t k = 0; k < d->nodes[i]->n_roles; k++)
-				output_lines(d->nodes[i]->roles[k], (size_t)on, w->key, expires, &text);
+			output_lines(node_role_find(d->nodes[i], w->role), w->key, expires, &text);
 		hash_bytes(buf_str(&text), text.len, &op->part.hash);
 		op->part.name = intern(e, w->text);
 		component_keep(e, &op->part.hash, buf_str(&text), false);

@@ -13,6 +13,12 @@ bool node_is_input(const struct node *n)
 	return !n->row.wish_release;
 }
 
+bool outputs_are_input(const struct node_role *nr)
+{
+	/* What a surplus node gave out goes with the node, when somebody has said so. */
+	return nr && (nr->def || !nr->node->group) && node_is_input(nr->node);
+}
+
 void nodes_input_text(const struct deployment *d, struct buf *out, const struct node **ret_missing)
 {
 	for (size_t i = 0; i < d->n_nodes; i++) {
@@ -82,7 +88,7 @@ static json_t *outputs_json(const struct deployment *d, const char *role, const 
 	json_t *table = json_object();
 	for (size_t i = 0; i < d->n_nodes; i++) {
 		const struct node_role *nr = node_role_find(d->nodes[i], role);
-		if (!nr || !nr->def || !node_is_input(nr->node))
+		if (!outputs_are_input(nr))
 			continue;
 		for (size_t o = 0; o < nr->n_outputs; o++)
 			if (!strcmp(nr->outputs[o].key, key))

@@ -282,6 +282,7 @@ void stale_deployment(struct engine *e, struct deployment *d);  /* everything of
 void stale_nodes_input(struct engine *e, struct deployment *d); /* membership or an address changed */
 void stale_facts(struct engine *e, struct node *n);
 void stale_outputs(struct engine *e, struct deployment *d, size_t role_index);
+void stale_leaving(struct engine *e, struct node *n);       /* it is let go: no longer one of the nodes, nor are its outputs among theirs */
 void digest_keep(struct engine *e, const struct digest *d); /* into the store, for later plans */
 const struct digest *digest_kept(const struct model *m, const char *hex);
 bool digest_approved(const struct node_role *nr);
@@ -293,7 +294,8 @@ void slots_make(struct deployment *d);
 /* inputs.c */
 /* One line a node: name, group, address ("?" while it has none; *ret_missing, NULL before, is the first such). */
 void nodes_input_text(const struct deployment *d, struct buf *out, const struct node **ret_missing);
-bool node_is_input(const struct node *n); /* from its creation's apply to its release's apply */
+bool node_is_input(const struct node *n);           /* from its creation's apply to its release's apply */
+bool outputs_are_input(const struct node_role *nr); /* its outputs count, for who wants them; false for NULL */
 json_t *param_json(const struct def_param *p, const char *value);
 json_t *node_role_params(const struct node_role *nr, bool with_origin);                                      /* of a node role in force */
 const char *node_role_param(const struct node_role *nr, const struct def_param *p, const char **ret_origin); /* as documents say it */

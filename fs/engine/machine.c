@@ -478,6 +478,7 @@ static void node_released(struct engine *e, struct node *n, const char *how)
 {
 	struct deployment *d = n->deployment;
 	event_add(e, NULL, n, NULL, NULL, "%s", how);
+	stale_leaving(e, n);
 	bool declared = e->m.desired && desired_node(e->m.desired, n->row.name);
 	if (declared && !n->wanted) {
 		while (n->n_roles)

@@ -131,7 +131,10 @@ static void approve_line(struct verb_call *c, const struct plan_line *l)
 		if (l->op == PLAN_RELEASE)
 			n->row.wish_release = true;
 		mark_node(c->e, n);
-		stale_nodes_input(c->e, n->deployment);
+		if (n->row.wish_release)
+			stale_leaving(c->e, n);
+		else
+			stale_nodes_input(c->e, n->deployment);
 	}
 	if (n)
 		queue_node(c->e, n);
@@ -414,7 +417,7 @@ static int node_destroy(struct verb_call *c)
 	event_add(c->e, NULL, c->n, NULL, c->who, "destroy");
 	mark_node(c->e, c->n);
 	queue_node(c->e, c->n);
-	stale_nodes_input(c->e, c->d);
+	stale_leaving(c->e, c->n);
 	return 0;
 }
 

@@ -54,6 +54,7 @@ expect_match "how it came in" "$(cat "$MNT/nodes/mq-first-1/roles/rabbitmq-membe
 
 # Who is not described any more leaves, and the others do not wait for it.
 echo 2 >"$MNT/deployments/mq/desired/nodes.more/count" || fail "cannot ask for three"
+expect_match "the plan: nobody runs before that is said" "$(cat "$MNT/deployments/mq/plan")" '^plan [0-9a-f]*: 1 release, 1 confirm$'
 apply mq
 settle mq 90
 say "three brokers again after $SECONDS s"

@@ -158,6 +158,23 @@ Test(apply, a_released_node_takes_only_its_id)
 	cr_expect_eq(machines("sim", NULL), 1);
 }
 
+Test(apply, what_a_released_node_gave_out_counts_until_then)
+{
+	put_web();
+	put_provider("sim", "", QUICK);
+	put_role("join", "wants = base.token\n");
+	edit(D_INI, "roles = web", "roles = web, join");
+	open_engine();
+	rest("d", true);
+	edit(D_INI, "count = 2", "count = 1");
+	rest("d", false);
+	cr_expect_eq(n_runs("d-n-1", "join"), 1, "nobody has let the other one go");
+	cr_assert_eq(apply_id("d"), 0, "%s", refused_why);
+	eventually(!model_node(model, "d-n-2"));
+	rest("d", true);
+	cr_expect_eq(n_runs("d-n-1", "join"), 2);
+}
+
 Test(apply, a_node_by_itself_is_rebuilt_when_told_and_approved)
 {
 	approved();
