@@ -96,6 +96,8 @@ struct provider_ops {
 	const struct key_row *keys;      /* sections of provider.ini it takes beyond [provider]: {"container", "boot", ...}, {"image *", ...} */
 	const struct key_row *node_keys; /* keys of [node] in node.ini it takes beyond the common ones */
 
+	/* Mistakes that the tables cannot see; pure, on any thread. ret_line: that of the setting. NULL: there are none. */
+	int (*check)(const struct settings *settings, int *ret_line, struct err **err);
 	/* Synchronous, quick, no I/O beyond reading its own state; settings were checked against keys. */
 	int (*open)(const struct provider_host *host, const struct settings *settings, struct provider **ret, struct err **err);
 	/* New settings came into force; what exists stays. */

@@ -78,6 +78,14 @@ static void digest_files(const struct tree *t, struct def_provider *def, const s
 	}
 }
 
+static void check_provider(struct parse *p, struct doc *doc, const struct schema_provider *type)
+{
+	_cleanup_err_ struct err *err = NULL;
+	int line = 0;
+	if (!doc->wrong && type->check && type->check(&doc->ini.settings, &line, &err) < 0)
+		mistake(p, doc, doc, line, err->code, "%s", err_msg(err));
+}
+
 void define_provider(struct parse *p, struct doc *doc)
 {
 	struct def_provider *def = doc->def;
@@ -91,6 +99,7 @@ void define_provider(struct parse *p, struct doc *doc)
 		return;
 	if (type) {
 		check_form(p, doc, tables);
+		check_provider(p, doc, type);
 		digest_files(p->t, def, type->keys);
 	} else {
 		const char *names[32];

@@ -26,6 +26,7 @@ struct schema_provider {
 	bool declared_only; /* nodes only by name, from nodes/NAME/node.ini */
 	bool apply_manual;
 	const struct key_row *keys, *node_keys;
+	int (*check)(const struct settings *settings, int *ret_line, struct err **err); /* mistakes that the tables cannot see; may be NULL */
 };
 struct schema_runner {
 	const char *name;

@@ -14,7 +14,7 @@ static void schema_make(void)
 	struct schema_runner *r = xcalloc(nr, sizeof *r);
 	for (size_t i = 0; i < np; i++) {
 		const struct provider_ops *o = provider_table[i];
-		p[i] = (struct schema_provider){o->type, o->declared_only, o->apply_manual, o->keys, o->node_keys};
+		p[i] = (struct schema_provider){o->type, o->declared_only, o->apply_manual, o->keys, o->node_keys, o->check};
 	}
 	for (size_t i = 0; i < nr; i++) {
 		const struct runner_tool *t = runner_table[i]->tool;

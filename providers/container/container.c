@@ -57,6 +57,11 @@ static const struct host_kind kind = {
         .clean = node_clean_kernel,
 };
 
+static int check(const struct settings *settings, int *ret_line, struct err **err)
+{
+	return host_check(&kind, settings, ret_line, err);
+}
+
 static int container_open(const struct provider_host *host, const struct settings *settings, struct provider **ret, struct err **err)
 {
 	return host_open(&kind, host, settings, ret, err);
@@ -68,6 +73,7 @@ const struct provider_ops provider_container = {
         .help = "system containers on this machine, made from a cached root tree; the default",
         .default_image = HOST_DEFAULT_IMAGE,
         .keys = keys,
+        .check = check,
         .open = container_open,
         .reload = host_reload,
         .close = host_close,

@@ -27,6 +27,15 @@ static int settings_use(struct provider *p, const struct settings *settings, str
 	return 0;
 }
 
+int host_check(const struct host_kind *kind, const struct settings *settings, int *ret_line, struct err **err)
+{
+	struct network_section n = {0};
+	int rc = network_section_read(settings, kind->keys, kind->section, &n, ret_line, err);
+
+	network_section_release(&n);
+	return rc;
+}
+
 /* ---- open: what exists is read back from its records */
 
 static void read_node(struct provider *p, const char *dir)

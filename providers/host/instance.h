@@ -106,6 +106,7 @@ struct provider {
 };
 
 /* ---- instance.c: the table's functions but for open, which names the kind */
+int host_check(const struct host_kind *kind, const struct settings *settings, int *ret_line, struct err **err);
 int host_open(
         const struct host_kind *kind, const struct provider_host *host, const struct settings *settings, struct provider **ret, struct err **err);
 int host_reload(struct provider *p, const struct settings *settings, struct err **err);

@@ -127,7 +127,7 @@ int network_settings(struct provider *p, const struct settings *settings, struct
 {
 	struct network_section n = {0};
 	bool nat = settings_bool(settings, p->kind->keys, p->kind->section, "nat");
-	int rc = network_section_read(settings, p->kind->keys, p->kind->section, &n, err);
+	int line, rc = network_section_read(settings, p->kind->keys, p->kind->section, &n, &line, err);
 
 	if (rc == 0)
 		rc = may_become(p, &n, err);

@@ -56,9 +56,10 @@ struct network_section {
 	struct strlist dns;
 	int mtu; /* 0: not set */
 };
-/* kind: the section that had 'subnet' before there were networks, and may have it still. EINVAL, ERANGE. */
+/* kind: the section that had 'subnet' before there were networks, and may have it still. EINVAL, ERANGE; then
+ * ret_line is that of the mistake. */
 int network_section_read(
-        const struct settings *settings, const struct key_row *keys, const char *kind, struct network_section *ret, struct err **err);
+        const struct settings *settings, const struct key_row *keys, const char *kind, struct network_section *ret, int *ret_line, struct err **err);
 void network_section_release(struct network_section *n);
 
 /* The addresses of a network once its subnet is known. */

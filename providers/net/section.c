@@ -62,30 +62,37 @@ static int read_dns(const char *text, struct network_section *n, struct err **er
 	return 0;
 }
 
-static int read_keys(const struct settings *settings, const struct key_row *keys, const char *section, struct network_section *n, struct err **err)
+/* key: the one that was read last. */
+static int read_keys(const struct settings *settings, const struct key_row *keys, const char *section, struct network_section *n, const char **key,
+        struct err **err)
 {
 	const char *subnet = settings_str(settings, keys, section, "subnet"), *gateway = settings_get(settings, section, "gateway"),
 	           *range = settings_get(settings, section, "range"), *dns = settings_get(settings, section, "dns");
 	struct pool pool;
 	int rc = strcmp(subnet, "auto") ? subnet_parse(subnet, &n->subnet, err) : 0;
 
-	if (rc == 0 && gateway)
-		rc = read_gateway(gateway, n, err);
-	if (rc == 0 && range)
-		rc = read_range(range, n, err);
-	if (rc == 0 && dns)
-		rc = read_dns(dns, n, err);
+	*key = "subnet";
 	n->mtu = settings_get(settings, section, "mtu") ? (int)settings_int(settings, keys, section, "mtu") : 0;
-	if (rc == 0 && range) {
-		pool_of(n, &n->subnet, &pool);
-		if (!pool_room(&pool))
-			rc = err_set(err, ERANGE, "'range' %s has no address beside the gateway's", range);
+	if (rc == 0 && gateway) {
+		*key = "gateway";
+		rc = read_gateway(gateway, n, err);
 	}
-	return rc;
+	if (rc == 0 && dns) {
+		*key = "dns";
+		rc = read_dns(dns, n, err);
+	}
+	if (rc < 0 || !range)
+		return rc;
+	*key = "range";
+	rc = read_range(range, n, err);
+	if (rc < 0)
+		return rc;
+	pool_of(n, &n->subnet, &pool);
+	return pool_room(&pool) ? 0 : err_set(err, ERANGE, "'range' %s has no address beside the gateway's", range);
 }
 
 /* The section of the network, NULL if there is none. -EINVAL: there are more. */
-static int find_section(const struct settings *settings, const char **ret, struct err **err)
+static int find_section(const struct settings *settings, const char **ret, int *line, struct err **err)
 {
 	const char *found = NULL;
 
@@ -93,6 +100,7 @@ static int find_section(const struct settings *settings, const char **ret, struc
 		const char *section = settings->items[i].section;
 		if (strncmp(section, SECTION, strlen(SECTION)))
 			continue;
+		*line = settings->items[i].line;
 		if (found && strcmp(found, section))
 			return err_set(err, EINVAL, "[%s] and [%s]: a provider has one network", found, section);
 		found = section;
@@ -101,11 +109,22 @@ static int find_section(const struct settings *settings, const char **ret, struc
 	return 0;
 }
 
-int network_section_read(const struct settings *settings, const struct key_row *keys, const char *kind, struct network_section *ret, struct err **err)
+static int line_of(const struct settings *settings, const char *section, const char *key)
+{
+	int line = 0;
+
+	for (size_t i = 0; i < settings->n; i++)
+		if (!strcmp(settings->items[i].section, section) && !strcmp(settings->items[i].key, key))
+			line = settings->items[i].line;
+	return line;
+}
+
+int network_section_read(
+        const struct settings *settings, const struct key_row *keys, const char *kind, struct network_section *ret, int *ret_line, struct err **err)
 {
 	struct network_section n = {0};
-	const char *section = NULL, *old = settings_get(settings, kind, "subnet");
-	int rc = find_section(settings, &section, err);
+	const char *section = NULL, *key = NULL, *old = settings_get(settings, kind, "subnet");
+	int rc = find_section(settings, &section, ret_line, err);
 
 	if (rc < 0)
 		return rc;
@@ -113,8 +132,9 @@ int network_section_read(const struct settings *settings, const struct key_row *
 		return err_set(err, EINVAL, "'subnet' of [%s] and [%s] both say what the network is: take the one in [%s] away", kind, section, kind);
 	if (section)
 		n.name = xstrdup(section + strlen(SECTION));
-	rc = read_keys(settings, keys, section ? section : kind, &n, err);
+	rc = read_keys(settings, keys, section ? section : kind, &n, &key, err);
 	if (rc < 0) {
+		*ret_line = line_of(settings, section ? section : kind, key);
 		network_section_release(&n);
 		return section ? err_wrap(err, "[%s]", section) : rc;
 	}

@@ -153,6 +153,11 @@ static const struct host_kind kind = {
         .clean = vm_clean,
 };
 
+static int check(const struct settings *settings, int *ret_line, struct err **err)
+{
+	return host_check(&kind, settings, ret_line, err);
+}
+
 static int vm_open(const struct provider_host *host, const struct settings *settings, struct provider **ret, struct err **err)
 {
 	return host_open(&kind, host, settings, ret, err);
@@ -164,6 +169,7 @@ const struct provider_ops provider_vm = {
         .help = "virtual machines on this machine, of the same images as containers",
         .default_image = HOST_DEFAULT_IMAGE,
         .keys = keys,
+        .check = check,
         .open = vm_open,
         .reload = host_reload,
         .close = host_close,

@@ -187,9 +187,11 @@ provider() { # NAME [LINE]: and a deployment of that name on it
 	printf '[deployment]\nprovider = %s\nroles = r\n[nodes n]\ncount = 1\n' "$1" | document "deployments/$1/deployment.ini"
 	eventually 10 "it is found" test -e "$MNT/deployments/$1/wait"
 }
-provider narrow 'subnet = 10.77.77.0/30'
+printf '[provider]\ntype = vm\n[vm]\ndisks = many\n' | document providers/narrow/provider.ini
+printf '[deployment]\nprovider = narrow\n[nodes n]\ncount = 1\n' | document deployments/narrow/deployment.ini
+eventually 10 "it is found" test -e "$MNT/deployments/narrow/wait"
 settle_badly narrow 30
-expect_match "why" "$(why narrow-n-1)" "^error: provider narrow cannot be used: subnet '10.77.77.0/30' must have a prefix between"
+expect_match "why" "$(why narrow-n-1)" "^error: provider narrow cannot be used: .*'many'"
 expect_match "error" "$(cat "$MNT/deployments/narrow/error")" '^nodes/narrow-n-1: provider narrow cannot be used'
 rm -r "$REPO/deployments/narrow" "$REPO/providers/narrow"
 eventually 10 "a name that never had a machine goes with its document" test ! -e "$MNT/nodes/narrow-n-1"

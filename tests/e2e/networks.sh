@@ -39,6 +39,10 @@ cp /etc/resolv.conf "$REBAR_OUTPUTS/resolv"
 EOS
 chmod +x "$REPO/roles/r/apply"
 provider c "subnet = $N.0/24" "range = $N.10-$N.12" "gateway = $N.11" 'dns = 192.0.2.53' 'mtu = 1400'
+mkdir "$T/wrong" && cp -r "$REPO/providers" "$T/wrong"
+sed -i 's/^gateway.*/gateway = 10.0.0.1/' "$T/wrong/providers/c/provider.ini"
+said=$("$REBARFS" --check "$T/wrong" 2>&1) && fail "a gateway outside of the subnet is no mistake"
+expect_match "the mistake" "$said" "^providers/c/provider.ini:11:1: \[network lab\]: 'gateway' 10.0.0.1 is not an address for a host in the subnet $N.0/24"
 start
 
 # ---- what this host has a route to ----
@@ -74,7 +78,12 @@ expect "bridges" "$(bridges)" 1
 rm -r "$REPO/deployments/e" "$REPO/providers/e"
 deployment c 3
 refused c-n-3 "3 nodes are wanted and the range has addresses for 2: set a wider 'range' in \[network lab\]"
-sh -c 'echo "$2" >"$1"' - "$MNT/providers/c/desired/network.lab/gateway" "$N.1" 2>/dev/null && fail "the gateway changed under nodes"
+value_refused() { # KEY VALUE
+	sh -c 'echo "$2" >"$1"' - "$MNT/providers/c/desired/network.lab/$1" "$2" 2>/dev/null && fail "$1 = $2 was taken"
+}
+value_refused range "$N.0-$N.9"
+expect_match "refused" "$(cat "$MNT/providers/c/refused")" "'range' $N.0-$N.9 is not within the addresses for hosts of the subnet $N.0/24"
+value_refused gateway "$N.1"
 expect_match "refused" "$(cat "$MNT/providers/c/refused")" "'gateway' cannot change from $N.11 to $N.1 while machines of provider c exist"
 
 # ---- kept through a restart, free again after the end ----

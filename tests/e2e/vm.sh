@@ -23,6 +23,9 @@ document providers/machine/provider.ini <<-'EOF'
 	type = vm
 	[vm]
 	disks = 100M
+	[network lab]
+	dns = 192.0.2.53
+	mtu = 1420
 	[image debian-12]
 	packages = etcd-server, etcd-client
 	script = ../prepare.sh
@@ -51,6 +54,7 @@ document roles/meet/apply <<-'EOF'
 	open(out + "/met", "w").write(str(met))
 	open(out + "/kernel", "w").write(os.uname().release)
 	print("hostname", socket.gethostname(), "machine-id", open("/etc/machine-id").read())
+	print("mtu", open("/sys/class/net/eth0/mtu").read().strip(), open("/etc/resolv.conf").read())
 EOF
 chmod +x "$REPO/roles/meet/apply"
 document deployments/mixed/deployment.ini <<-'EOF'
@@ -90,6 +94,7 @@ expect "how many met each other" "$(sort -u "$vm/roles/meet/outputs/met" "$MNT/n
 expect "processes" "$(qemus | wc -l)" 1
 expect_match "the kernel of the virtual machine" "$(cat "$vm/roles/meet/outputs/kernel")" 'cloud'
 expect_match "its name, as it knows it itself" "$(cat "$vm/roles/meet/log")" 'hostname mixed-vm-1 machine-id [0-9a-f]{32}'
+expect_match "its network" "$(cat "$vm/roles/meet/log")" 'mtu 1420 nameserver 192.0.2.53'
 expect "whether its further disk is there" "$(jq '[.disks[].size] | index(104857600) != null' "$vm/facts.json")" true
 eventually 20 "something on its console" test -s "$vm/console"
 expect "the image of both" "$(sort -u "$vm/image" "$MNT/nodes/mixed-box-1/image")" debian-12

@@ -29,9 +29,10 @@ static const struct key_row *keys(void)
 static int section(const char *text, struct network_section *ret, struct err **err)
 {
 	struct settings s = {0};
+	int line;
 
 	settings_of(text, &s);
-	int rc = network_section_read(&s, keys(), "container", ret, err);
+	int rc = network_section_read(&s, keys(), "container", ret, &line, err);
 	settings_release(&s);
 	return rc;
 }
