@@ -34,6 +34,7 @@ expect "characters of the cookie" "${#old}" 48
 expect "the cookie of another" "$(cookie mq-more-2)" "$old"
 expect "the cookie in the mount" "$(cat "$MNT/nodes/mq-first-1/roles/rabbitmq-cookie/outputs/cookie")" secret
 nowhere "$old"
+expect "bytes of memory where a broker of 512M slows its clients down" "$(run_on mq-more-1 rabbitmqctl -q status --formatter json | jq .vm_memory_high_watermark_limit)" 214748364
 run_on mq-first-1 'amqp-declare-queue -d -q work && amqp-publish -p -r work -b "carry this"' >/dev/null || fail "cannot publish"
 pid=$(run_on mq-more-1 pidof beam.smp)
 
