@@ -6,6 +6,7 @@
 #include "fs/base/child.h"
 #include "fs/base/io.h"
 #include "fs/base/mem.h"
+#include "fs/base/secret.h"
 #include "providers/provider.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,7 @@
 static const struct key_row keys[] = {
         {"exec", "program", VALUE_STRING, NULL, 0, 0, NULL, "the program to ask: a path, absolute or from the provider's directory"},
         {"exec", "prepare-timeout", VALUE_DURATION, "30m", 1000, 86400000, NULL, "how long 'prepare' may take, where an image is built for instance"},
-        {"settings", "*", VALUE_STRING, NULL, 0, 0, NULL, "handed to the program as they are"},
+        {"settings", "*", VALUE_STRING, NULL, 0, 0, NULL, "handed to the program as they are, and secret:NAME as what it stands for", .secret = true},
         {NULL},
 };
 
@@ -251,7 +252,7 @@ static void ask(struct provider *p, const char *verb, json_t *req, struct provid
 		        .done = on_done,
 		        .arg = c};
 		c->rc = child_start(p->host->loop, &spec, &c->child, &c->err);
-		free(text);
+		wipe_free(text); /* secrets may be in it */
 	} else {
 		c->rc = -EINVAL;
 	}
@@ -323,7 +324,7 @@ static int exec_open(const struct provider_host *host, const struct settings *se
 
 static int exec_reload(struct provider *p, const struct settings *settings, struct err **err)
 {
-	settings_release(&p->settings);
+	settings_wipe(&p->settings);
 	p->settings = (struct settings){0};
 	settings_copy(&p->settings, settings);
 	return 0;
@@ -339,7 +340,7 @@ static void exec_close(struct provider *p)
 		if (c->child)
 			child_cancel(c->child, 0);
 	}
-	settings_release(&p->settings);
+	settings_wipe(&p->settings);
 	free(p);
 }
 

@@ -164,6 +164,13 @@ void settings_release(struct settings *s)
 	*s = (struct settings){0};
 }
 
+void settings_wipe(struct settings *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		explicit_bzero(s->items[i].value, strlen(s->items[i].value));
+	settings_release(s);
+}
+
 void settings_copy(struct settings *to, const struct settings *from)
 {
 	for (size_t i = 0; i < from->n; i++)

@@ -44,6 +44,7 @@ struct settings {
 };
 void settings_add(struct settings *s, const char *section, const char *key, const char *value, int line);
 void settings_release(struct settings *s);
+void settings_wipe(struct settings *s);                               /* releases, and overwrites the values */
 void settings_copy(struct settings *to, const struct settings *from); /* appends deep copies */
 /* The value set, NULL if it is not. The last one wins. */
 const char *settings_get(const struct settings *s, const char *section, const char *key);

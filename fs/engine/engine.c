@@ -569,6 +569,7 @@ void engine_free(struct engine *e)
 		if (p->instance) {
 			p->ops->close(p->instance);
 			p->instance = NULL;
+			secrets_provider_release(e, &p->held);
 		}
 	if (e->pool)
 		ssh_pool_close(e->pool);

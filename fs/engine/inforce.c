@@ -218,6 +218,9 @@ static void close_provider(struct engine *e, void *arg)
 	if (p->instance)
 		p->ops->close(p->instance);
 	p->instance = NULL;
+	engine_wrlock(e);
+	secrets_provider_release(e, &p->held);
+	engine_wrunlock(e);
 }
 
 static void take_providers(struct engine *e, struct desired *d)

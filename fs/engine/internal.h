@@ -332,6 +332,13 @@ void secrets_key_retry(struct engine *e, const struct node *n);
  * node queued when it comes; why: it cannot be had now. The caller's. Lock held */
 bool secrets_node_ready(struct engine *e, const struct node *n, char **ret_why);
 void secrets_node_fill(struct engine *e, const struct node *n, struct settings *settings);
+/* secret_provider.c: what a provider needs to be opened, like the credentials of a cloud. If it is not in hand it is asked for, and the provider
+ * looked at again when it comes; why: it cannot be had now. Lock held */
+bool secrets_provider_ready(struct engine *e, const struct provider_object *p, const char **ret_why);
+/* Puts values in the place of names. They are held until released: the caller's. */
+struct held_secrets *secrets_provider_fill(struct engine *e, const struct provider_object *p, struct settings *settings);
+bool secrets_provider_same(struct engine *e, const struct provider_object *p); /* no other values are known than it was opened with */
+void secrets_provider_release(struct engine *e, struct held_secrets **held);
 const struct secret *secret_value(const struct engine *e, const char *name); /* NULL: not in hand */
 /* Ready to attach to its last run? If not it is queued later. hide: nobody knows any more what is to be redacted in what that prints. */
 bool secrets_for_attach(struct engine *e, struct node_role *nr, bool *ret_hide);

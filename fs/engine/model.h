@@ -180,6 +180,7 @@ struct provider_object {
 	bool opening, listed, listing;
 	bool awaits_type;                          /* another type is described, and machines of this one are still there */
 	struct settings opened_with, opened_files; /* as def->settings, def->files */
+	struct held_secrets *held;                 /* the values that it was opened with; NULL: none */
 	UT_hash_handle hh_name, hh_id;
 };
 struct role_object {

@@ -97,6 +97,7 @@ static void ask_again(struct engine *e, int64_t id)
 			if (s->why)
 				secret_ask(e, s);
 		}
+	secret_provider_ask_again(e);
 	engine_wrunlock(e);
 }
 
@@ -183,6 +184,7 @@ void secret_came(struct engine *e, struct secret_entry *s, struct secret *value,
 	if (s->is_key)
 		secret_key_users(e, s);
 	secret_node_users(e, s);
+	secret_provider_users(e, s);
 	answer_add(e, ask_next, NULL);
 	engine_wrunlock(e);
 	free(why);

@@ -50,6 +50,10 @@ void secret_key_users(struct engine *e, const struct secret_entry *s);          
 /* secret_node.c */
 void secret_node_users(struct engine *e, const struct secret_entry *s); /* look again */
 
+/* secret_provider.c */
+void secret_provider_users(struct engine *e, const struct secret_entry *s); /* look again */
+void secret_provider_ask_again(struct engine *e);                           /* for what could not be fetched */
+
 /* secret_output.c: entries with a name like "etcd.token on n1" */
 void secret_output_fetch(struct engine *e, struct secret_entry *s);
 

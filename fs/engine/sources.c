@@ -20,6 +20,8 @@ static bool settings_same(const struct settings *a, const struct settings *b)
 struct provider_open {
 	struct provider_object *p;
 	struct settings settings, files;
+	struct settings told; /* settings with the values of secrets in them */
+	struct held_secrets *held;
 	const struct provider_ops *ops;
 	struct provider *instance;
 	bool has_machines;
@@ -57,7 +59,7 @@ static int instance_open(struct engine *e, struct provider_open *o, struct err *
 	e->instance_hosts = h;
 	if (rc == 0)
 		rc = sign_type(o, h->dir, err);
-	return rc < 0 ? rc : o->ops->open(&h->host, &o->settings, &o->instance, err);
+	return rc < 0 ? rc : o->ops->open(&h->host, &o->told, &o->instance, err);
 }
 
 void instance_hosts_free(struct engine *e)
@@ -78,7 +80,7 @@ static void provider_open_effect(struct engine *e, void *arg)
 {
 	struct provider_open *o = arg;
 	_cleanup_err_ struct err *err = NULL;
-	int rc = o->instance ? o->ops->reload(o->instance, &o->settings, &err) : instance_open(e, o, &err);
+	int rc = o->instance ? o->ops->reload(o->instance, &o->told, &err) : instance_open(e, o, &err);
 
 	engine_wrlock(e);
 	struct provider_object *p = o->p;
@@ -92,6 +94,9 @@ static void provider_open_effect(struct engine *e, void *arg)
 		p->opened_with = o->settings;
 		p->opened_files = o->files;
 		o->settings = o->files = (struct settings){0};
+		secrets_provider_release(e, &p->held);
+		p->held = o->held;
+		o->held = NULL;
 		for (struct image *i = p->images; i; i = i->next)
 			if (i->phase == IMAGE_PREPARING) {
 				i->outdated = true;
@@ -103,12 +108,14 @@ static void provider_open_effect(struct engine *e, void *arg)
 		event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", p->name, err_msg(err));
 	}
 	queue_provider_nodes(e, p);
-	if (outdated) /* described anew meanwhile */
+	secrets_provider_release(e, &o->held);
+	if (outdated || !secrets_provider_same(e, p)) /* described anew meanwhile */
 		provider_refresh(e, p);
 	e->changed = true;
 	engine_wrunlock(e);
 	settings_release(&o->settings);
 	settings_release(&o->files);
+	settings_wipe(&o->told);
 	if (rc == 0)
 		providers_list(e, p);
 	free(o);
@@ -156,6 +163,7 @@ static void retire(struct engine *e, struct provider_object *p)
 	str_replace(&p->networks, NULL);
 	settings_release(&p->opened_with);
 	settings_release(&p->opened_files);
+	secrets_provider_release(e, &p->held);
 }
 
 bool provider_may_become(struct engine *e, struct provider_object *p, const char *type)
@@ -177,15 +185,31 @@ bool provider_may_become(struct engine *e, struct provider_object *p, const char
 	return false;
 }
 
+static void lacks_secret(struct engine *e, struct provider_object *p, const char *why)
+{
+	if (p->error && !strcmp(p->error, why))
+		return;
+	str_replace(&p->error, why);
+	event_add(e, NULL, NULL, NULL, NULL, "provider %s: %s", p->name, why);
+	queue_provider_nodes(e, p);
+	e->changed = true;
+}
+
 void provider_refresh(struct engine *e, struct provider_object *p)
 {
+	const char *why;
 	if (!p->def || p->opening)
 		return;
 	p->ops = provider_find(p->def->type);
 	if (!p->ops || e->looks_only)
 		return;
-	if (p->instance && is_opened_with(&p->opened_with, &p->opened_files, p->def))
+	if (p->instance && !p->error && is_opened_with(&p->opened_with, &p->opened_files, p->def) && secrets_provider_same(e, p))
 		return;
+	if (!secrets_provider_ready(e, p, &why)) {
+		if (why)
+			lacks_secret(e, p, why);
+		return;
+	}
 	struct provider_open *o = xcalloc(1, sizeof *o);
 	o->p = p;
 	o->ops = p->ops;
@@ -193,6 +217,8 @@ void provider_refresh(struct engine *e, struct provider_object *p)
 	o->has_machines = provider_machines(e, p);
 	settings_copy(&o->settings, &p->def->settings);
 	settings_copy(&o->files, &p->def->files);
+	settings_copy(&o->told, &p->def->settings);
+	o->held = secrets_provider_fill(e, p, &o->told);
 	p->opening = true;
 	queue_provider_nodes(e, p); /* what they would be made from may be another */
 	effect_add(e, provider_open_effect, o);

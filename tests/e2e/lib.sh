@@ -359,7 +359,7 @@ machine() {
 		printf '127.0.0.1\tlocalhost\n%s.%s\t%s\n' "$NET" "$number" "$name" >"$m/upper/etc/hosts"
 		: >"$m/upper/etc/machine-id"
 		chmod 700 "$m/upper/root" "$m/upper/root/.ssh"
-		cp "$T/id.pub" "$m/upper/root/.ssh/authorized_keys"
+		cat "$T/id.pub" "$m/authorized_keys" 2>/dev/null >"$m/upper/root/.ssh/authorized_keys" # of others, too, who brought theirs
 		ssh-keygen -q -t ed25519 -N '' -f "$m/upper/etc/ssh/ssh_host_ed25519_key"
 		mkdir -p "$m/upper/etc/ssh/sshd_config.d"
 		printf 'HostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\nMaxStartups 100\n' >"$m/upper/etc/ssh/sshd_config.d/test.conf"
