@@ -15,7 +15,7 @@ DEPS_DEMO := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1
 	fuse3 mmdebstrap debian-archive-keyring systemd-container util-linux iproute2 iptables openssh-client ansible-core git
 # To test and measure. Not for the demo: openssh-server would start an ssh server on the machine of whoever only wants to look.
 DEPS := $(DEPS_DEMO) qemu-system-x86 qemu-utils e2fsprogs openssh-server libcriterion-dev busybox curl jq python3 rsync vim-tiny nano emacs-nox procps bsdextrautils ninja-build clang libclang-rt-dev sqlite3 \
-	openipmi ipmitool dnsmasq-base ipxe-qemu
+	openipmi ipmitool dnsmasq-base ipxe-qemu python3-boto3
 # For 'make lint' alone.
 DEPS_DEV := clang-tidy cppcheck
 
