@@ -87,6 +87,7 @@ struct preflight {
 	enum boot boot;
 	bool build;           /* an image's tree has to be built */
 	bool convert;         /* and a disk made of it */
+	bool dhcp;            /* its network has one */
 	int64_t nodes;        /* how many are to be */
 	int64_t running;      /* of these, already */
 	int64_t memory_bytes; /* of one that does not say; 0: nothing is set aside for it */

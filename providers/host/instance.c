@@ -125,6 +125,7 @@ void host_close(struct provider *p)
 		op->call = NULL;
 		op_cancel(op);
 	}
+	dhcp_end(p);
 	network_release(p, NULL, NULL);
 	op_idle(p);
 }
@@ -239,6 +240,7 @@ void host_list(struct provider *p, struct provider_call *call)
 {
 	struct op *op = op_new(p, call);
 
+	dhcp_look(p);
 	op->listed = xcalloc(HASH_COUNT(p->nodes) + 1, sizeof *op->listed);
 	for (struct node *n = p->nodes; n; n = n->hh.next)
 		if (n->recorded)
@@ -278,7 +280,13 @@ void host_networks(struct provider *p, struct buf *out)
 	}
 	_cleanup_free_ char *range = p->subnet.prefix ? xasprintf("%s-%s", first, last) : xstrdup("-");
 	strlist_join(&n->dns, ",", &dns);
-	buf_addf(out, "%-12s %-18s %-15s %-31s %5s %-9s %s\n", "NETWORK", "SUBNET", "GATEWAY", "RANGE", "MTU", "USED", "DNS");
-	buf_addf(out, "%-12s %-18s %-15s %-31s %5d %-9s %s\n", n->name ? n->name : "-", subnet, gateway, range, mtu, used.len ? buf_str(&used) : "-",
+	buf_addf(out, "%-12s %-18s %-15s %-31s %5s %-9s %-6s %s\n", "NETWORK", "SUBNET", "GATEWAY", "RANGE", "MTU", "USED", "DHCP", "DNS");
+	buf_addf(out, "%-12s %-18s %-15s %-31s %5d %-9s %-6s %s\n", n->name ? n->name : "-", subnet, gateway, range, mtu,
+	        used.len ? buf_str(&used) : "-",
+	        !n->dhcp         ? "no"
+	        : p->dhcp_failed ? "failed"
+	                         : "yes",
 	        dns.len ? buf_str(&dns) : "host's");
+	if (p->dhcp_failed)
+		buf_addf(out, "no DHCP: %s\n", p->dhcp_failed);
 }

@@ -60,6 +60,7 @@ struct op {
 	char *base;
 	void (*after_image)(struct op *op);
 	int built; /* parts of the image that this operation has built */
+	bool dhcp; /* prepare: the network has one */
 	bool cancelled, creates, recorded, polite, power_on_after;
 	void (*gone)(struct op *op); /* what comes after a node's processes */
 	int64_t began_ms, ask_ms;
@@ -99,8 +100,10 @@ struct provider {
 	struct ready_image *images;
 	struct op *ops;
 	enum network_state network;
-	bool network_outdated; /* it was described anew since it was last begun to bring up */
-	int mtu;               /* of the way out; 0: the kernel's default */
+	struct dhcp_server *dhcp; /* NULL: none runs */
+	char *dhcp_failed;        /* why it ended; NULL: it did not */
+	bool network_outdated;    /* it was described anew since it was last begun to bring up */
+	int mtu;                  /* of the way out; 0: the kernel's default */
 	char *apt_dump;
 	bool closed;
 };
@@ -145,6 +148,12 @@ void network_open(struct provider *p); /* reads what is recorded */
 int network_settings(struct provider *p, const struct settings *settings, struct err **err);
 void network_pool(const struct provider *p, struct pool *ret); /* once the subnet is known */
 char *network_where(const struct provider *p);                 /* for sentences: "'subnet' in [container]"; the caller's */
+
+char *network_resolv(const struct provider *p); /* resolv.conf of its nodes, the caller's; NULL: as this host's */
+
+/* ---- dhcp.c */
+void dhcp_look(struct provider *p); /* it runs if it should, and says what is so now */
+void dhcp_end(struct provider *p);
 
 /* ---- address.c: which node has which address. Recorded, so that it outlives the daemon. */
 void addresses_open(struct provider *p);

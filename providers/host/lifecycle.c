@@ -116,7 +116,8 @@ static void run_preflight(struct op *op)
 	        .running = op->running,
 	        .memory_bytes = op->job.limits.memory_bytes,
 	        .build = tree && (base || !kind->base),
-	        .convert = base};
+	        .convert = base,
+	        .dhcp = op->dhcp};
 
 	op->rc = kind->preflight(&f, &op->err);
 }
@@ -129,6 +130,7 @@ void lifecycle_prepare(struct op *op)
 		return;
 	}
 	op->p->kind->describe(op->p, &op->job);
+	op->dhcp = op->p->section.dhcp;
 	op_work(op, run_preflight, prepare_checked);
 }
 
@@ -204,7 +206,7 @@ static void create_warm(struct op *op)
 {
 	struct provider *p = op->p;
 	struct node_job *j = &op->node->job;
-	_cleanup_buf_ struct buf apt = {0}, resolv = {0};
+	_cleanup_buf_ struct buf apt = {0};
 	char text[16];
 	struct pool pool;
 	uint32_t address;
@@ -220,9 +222,9 @@ static void create_warm(struct op *op)
 	address_format(pool.gateway, text);
 	apt_config_lines(p->apt_dump ? p->apt_dump : "", text, &apt);
 	str_replace(&j->apt_config, buf_str(&apt));
-	for (size_t i = 0; i < p->section.dns.n; i++)
-		buf_addf(&resolv, "nameserver %s\n", p->section.dns.items[i]);
-	str_replace(&j->resolv, resolv.len ? buf_str(&resolv) : NULL);
+	free(j->resolv);
+	j->resolv = network_resolv(p);
+	dhcp_look(p);
 	start(op);
 }
 
@@ -318,6 +320,7 @@ static void removed(struct op *op)
 		return;
 	op->node = NULL;
 	node_forget(p, n);
+	dhcp_look(p);
 	network_release(p, op, ended_well);
 }
 

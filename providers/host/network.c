@@ -144,12 +144,24 @@ int network_settings(struct provider *p, const struct settings *settings, struct
 	if (other && p->network == NETWORK_UP)
 		p->network = NETWORK_DOWN; /* the next node brings it up as it is now */
 	p->network_outdated |= other;
+	dhcp_look(p);
 	return 0;
 }
 
 void network_pool(const struct provider *p, struct pool *ret)
 {
 	pool_of(&p->section, &p->subnet, ret);
+}
+
+char *network_resolv(const struct provider *p)
+{
+	struct buf out = {0};
+
+	if (!p->section.dns.n)
+		return NULL;
+	for (size_t i = 0; i < p->section.dns.n; i++)
+		buf_addf(&out, "nameserver %s\n", p->section.dns.items[i]);
+	return out.data;
 }
 
 char *network_where(const struct provider *p)

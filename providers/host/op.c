@@ -31,6 +31,7 @@ static void provider_free(struct provider *p)
 	HASH_ITER (hh, p->nodes, n, next_node)
 		node_forget(p, n);
 	addresses_release(p);
+	free(p->dhcp_failed);
 	network_section_release(&p->section);
 	images_forget(p);
 	if (p->kind->forget)

@@ -81,6 +81,8 @@ void preflight_common(const struct preflight *f, const char *what, struct buf *o
 	preflight_program("unshare", "util-linux", out);
 	preflight_program("ip", "iproute2", out);
 	preflight_program("iptables", "iptables", out);
+	if (f->dhcp)
+		preflight_program("dnsmasq", "dnsmasq-base", out);
 	/* mmdebstrap checks signatures with the host's keyrings, and only Debian's own hosts are sure to have them */
 	if (f->build && access("/usr/share/keyrings/debian-archive-keyring.gpg", R_OK) < 0)
 		preflight_add(out, "the keys of Debian's archive are missing: run 'apt-get install debian-archive-keyring'");

@@ -44,6 +44,7 @@ int address_parse(const char *text, uint32_t *ret); /* -EINVAL */
 	        {"network *", "gateway", VALUE_STRING, .help = "this host's address there, by which nodes reach others; not set: the first",         \
 	                .fixed = true},                                                                                                              \
 	        {"network *", "dns", VALUE_LIST, .help = "name servers of nodes made from now on; not set: this host's"},                            \
+	        {"network *", "dhcp", VALUE_BOOL, .dflt = "no", .help = "answer nodes whose image asks for its address, and no others"},             \
 	{                                                                                                                                            \
 		"network *", "mtu", VALUE_INT, .min = 576, .max = 65521, .help = "largest packet; not set: that of this host's way out"              \
 	}
@@ -55,6 +56,7 @@ struct network_section {
 	uint32_t first, last; /* the range; 0: not set */
 	struct strlist dns;
 	int mtu; /* 0: not set */
+	bool dhcp;
 };
 /* kind: the section that had 'subnet' before there were networks, and may have it still. EINVAL, ERANGE; then
  * ret_line is that of the mistake. */

@@ -72,6 +72,7 @@ static int read_keys(const struct settings *settings, const struct key_row *keys
 	int rc = strcmp(subnet, "auto") ? subnet_parse(subnet, &n->subnet, err) : 0;
 
 	*key = "subnet";
+	n->dhcp = settings_bool(settings, keys, section, "dhcp");
 	n->mtu = settings_get(settings, section, "mtu") ? (int)settings_int(settings, keys, section, "mtu") : 0;
 	if (rc == 0 && gateway) {
 		*key = "gateway";

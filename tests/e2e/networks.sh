@@ -2,7 +2,7 @@
 # A network that a provider's document describes: what overlaps is refused before anything is made; addresses come from its range, are kept through a restart
 # and free again when their node is destroyed; nodes have its gateway, name server and packet size.
 . "$(dirname "$0")/lib.sh"
-needs root fuse ip iptables nsenter
+needs root fuse ip iptables nsenter dnsmasq busybox
 in_own_network
 setup
 tree=$(root_tree 2>/dev/null) || skip "no cached root tree yet: run another test with containers first"
@@ -30,7 +30,7 @@ addresses() {
 	tr -s ' ' <"$MNT/providers/c/addresses" | paste -sd ' ' -
 }
 used() {
-	eventually 30 "networks to say $1" sh -c "tail -n 1 '$MNT/providers/c/networks' | tr -s ' ' | grep -q '^lab $N.0/24 $N.11 $N.10-$N.12 1400 $1 of 2 192.0.2.53\$'"
+	eventually 30 "networks to say $1" sh -c "tail -n 1 '$MNT/providers/c/networks' | tr -s ' ' | grep -q '^lab $N.0/24 $N.11 $N.10-$N.12 1400 $1 of 2 ${2:-no} 192.0.2.53\$'"
 }
 printf '[role]\nrunner = script\n' | document roles/r/role.ini
 document roles/r/apply <<'EOS'
@@ -68,6 +68,30 @@ for link in $(ip -o link show master "$bridge" | sed 's/^[0-9]*: \([^@:]*\).*/\1
 	expect_match "the routes of $link" "$inside" "^default via $N.11 "
 done
 used 2
+
+# ---- DHCP: for its nodes, and nobody else ----
+
+cat >"$T/asked" <<'EOS'
+#!/bin/sh
+[ "$1" != bound ] || echo "$ip $router $dns $mtu $hostname"
+EOS
+chmod +x "$T/asked"
+ask() { # NAMESPACE
+	timeout -k1 10 nsenter --net="/run/netns/$1" busybox udhcpc -i eth0 -f -q -n -t 2 -T 1 -O mtu -O hostname -s "$T/asked" 2>/dev/null
+}
+expect "an answer before there is DHCP" "$(ask "$link")" ""
+echo yes >"$MNT/providers/c/desired/network.lab/dhcp" || fail "no DHCP: $(cat "$MNT/providers/c/refused")"
+used 2 yes
+for node in c-n-1 c-n-2; do
+	ref=$(grep -l "\"$node\"" "$STATE"/providers/c/nodes/*/machine | sed -n 's|.*/\([0-9]*\)/machine|\1|p')
+	expect "the answer to $node" "$(ask "$bridge-$ref")" "$(cat "$MNT/nodes/$node/address") $N.11 192.0.2.53 1400 $node"
+done
+nsenter --net="/run/netns/$link" sh -c 'ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:01; ip link set eth0 up'
+expect "the answer to a stranger" "$(ask "$link")" ""
+pids=$(pgrep -f "conf-file=-" -P "$DAEMON")
+echo no >"$MNT/providers/c/desired/network.lab/dhcp" || fail "DHCP cannot be taken away: $(cat "$MNT/providers/c/refused")"
+used 2
+eventually 10 "dnsmasq to end" test ! -e "/proc/${pids:?}"
 
 # ---- what another provider has; what does not fit ----
 
