@@ -115,7 +115,7 @@ daemon_lives() {
 
 # Asks for the destruction of every deployment that has containers, then lets go of what is left by force. Nothing of a test stays behind.
 cleanup() {
-	local rc=$? d
+	local rc=$? d boot pid start
 	trap - EXIT INT TERM
 	set +e
 	if [ "$rc" != 0 ] && [ "$rc" != 77 ] && [ -n "${T:-}" ]; then
@@ -145,10 +145,11 @@ cleanup() {
 	wait 2>/dev/null
 	if [ -n "${T:-}" ]; then
 		# What a daemon that went wrong left running: only processes whose root is below our directory.
-		for d in $(find "$STATE" -path '*/nodes/*/pid' 2>/dev/null); do
-			# boot, pid, start time
-			[ "$(cut -d " " -f 22 "/proc/$(cut -d " " -f 2 "$d")/stat" 2>/dev/null)" != "$(cut -d " " -f 3 "$d")" ] || kill -KILL "$(cut -d " " -f 2 "$d")"
-		done
+		# Not files of that name in a node's own tree: what they hold is another's.
+		for d in "$STATE"/providers/*/nodes/*/pid; do
+			read -r boot pid start <"$d" || continue
+			[ -z "$start" ] || [ "$(cut -d " " -f 22 "/proc/$pid/stat")" != "$start" ] || kill_tree "$pid"
+		done 2>/dev/null
 		# qemu is told by the file that it was told to lock: no other process has that in its arguments.
 		for d in $(find "$STATE" -path '*/nodes/*/qemu.pid' 2>/dev/null); do
 			! tr '\0' '\n' <"/proc/$(cat "$d")/cmdline" 2>/dev/null | grep -qxF "$d" || kill -KILL "$(cat "$d")"
@@ -157,12 +158,25 @@ cleanup() {
 			ip netns del "$d"
 			ip link del "$d"
 			ip link del "${d%-*}"
+			[[ $d == rb?*-?* ]] || continue
+			find /sys/fs/cgroup/"$d" /sys/fs/cgroup/*/"$d" -depth -type d -exec rmdir {} +
+			umount -l "/run/systemd/nspawn/unix-export/$d"
+			rmdir "/run/systemd/nspawn/unix-export/$d" "/run/systemd/nspawn/propagate/$d"
 		done 2>/dev/null
 		awk -v t="$T/" 'index($2, t) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r d; do umount -l "$d"; done
 		rm -rf --one-file-system "$T" 2>/dev/null || { sleep 1; rm -rf --one-file-system "$T"; }
 	fi
 	[ "$rc" != 0 ] || say "passed"
 	exit "$rc"
+}
+
+# A shell waits for systemd-nspawn, which does not end with it.
+kill_tree() {
+	local child
+	for child in $(cat "/proc/$1/task/$1/children"); do
+		kill_tree "$child"
+	done
+	kill -KILL "$1"
 }
 
 daemon_of_state() {
