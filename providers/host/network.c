@@ -67,11 +67,12 @@ static const char up_script[] =
         "fi\n";
 
 static const char down_script[] = "rule() { t=$1; shift; while iptables -w 10 -t $t -D \"$@\" 2>/dev/null; do :; done; }\n"
+                                  "[ \"$(head -n 1 \"$RESERVED\" 2>/dev/null)\" != \"$STATE\" ] || trap 'rm -f \"$RESERVED\"' EXIT\n"
                                   "[ \"$(" ALIAS_OF_BRIDGE ")\" = \"$ALIAS\" ] || exit 0\n"
                                   "rule nat POSTROUTING -s $NETWORK ! -o rb+ -j MASQUERADE\n"
                                   "rule filter FORWARD -o $BRIDGE -j ACCEPT\n"
                                   "rule filter FORWARD -i $BRIDGE -j ACCEPT\n"
-                                  "ip link del dev $BRIDGE && rm -f \"$RESERVED\"\n";
+                                  "ip link del dev $BRIDGE\n";
 
 static void network_up(struct provider *p);
 
@@ -454,9 +455,17 @@ static void down_ended(struct op *op)
 	settle(op, NETWORK_DOWN);
 }
 
+/* A bridge may be gone by itself, with a boot of this host. */
+static bool is_reserved(const struct provider *p)
+{
+	_cleanup_free_ char *dir = path_join(p->cache_dir, "subnets"), *path = reservation(dir, &p->subnet);
+
+	return access(path, F_OK) == 0;
+}
+
 void network_release(struct provider *p, struct op *op, void (*next)(struct op *op))
 {
-	if (p->nodes || p->network == NETWORK_CHANGING || !p->subnet.prefix || !bridge_exists(p)) {
+	if (p->nodes || p->network == NETWORK_CHANGING || !p->subnet.prefix || (!bridge_exists(p) && !is_reserved(p))) {
 		if (op)
 			next(op);
 		return;
