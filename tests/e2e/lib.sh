@@ -430,7 +430,8 @@ plug() {
 		[ "$(readlink "/proc/$3/ns/net")" != "$(readlink /proc/self/ns/net)" ] && break
 		sleep 0.05
 	done
-	ip link add "$BRIDGE-v$2" type veth peer name eth0 netns "$3" || fail "cannot make a cable to $1"
+	# One card for ever, as machines have: with another after each boot, who knows the old one reaches nobody for half a minute.
+	ip link add "$BRIDGE-v$2" type veth peer name eth0 address "$(printf '02:00:0a:4d:00:%02x' "$2")" netns "$3" || fail "cannot make a cable to $1"
 	ip link set "$BRIDGE-v$2" master "$BRIDGE" up
 	nsenter -t "$3" -n sh -c "ip link set lo up; ip addr add $NET.$2/24 dev eth0; ip link set eth0 up; ip route add default via $NET.1" ||
 		fail "cannot give $1 its address"
