@@ -185,6 +185,10 @@ kill "$THROTTLE"
 expect "client tokens" "$(sort -u "$T/tokens")" "rebarfs-feedfeedfeedfeed-7-1"
 [ "$(wc -l <"$T/tokens")" -gt 1 ] || fail "a throttled request was not repeated"
 
+mkdir "$T/without"
+echo 'raise ImportError("No module named boto3")' >"$T/without/boto3.py"
+expect_match "without boto3" "$(PYTHONPATH=$T/without "$TOP/contrib/providers/ec2" list </dev/null)" "install Debian's package python3-boto3.*\"invalid\""
+
 first=$(ask create '{}' '{}' | jq -r '.machines[0].ref')
 expect_match "the first answer" "$first" '^i-'
 expect "the instance of a second 'create'" "$(ask create '{}' '{"intent": 41}' | jq -r '.machines[0].ref')" "$first"
