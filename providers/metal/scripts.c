@@ -298,8 +298,9 @@ const char metal_control[] =
         "case $verb in\n"
         "install) install ;;\n"
         "on | off) power_to $verb ;;\n"
-        "cycle) power_to off; power_to on ;;\n"
+        "cycle | reset) power_to off; power_to on ;;\n"
         "status) power_is on && echo on || echo off ;;\n"
+        "*) fail \"unknown verb '$verb'\" ;;\n"
         "esac\n";
 
 /* The HTTP server's only program: a machine says how far it is. */
