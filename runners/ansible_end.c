@@ -249,7 +249,9 @@ static void first_error(const char *output, size_t len, struct buf *line)
 static void in_role(struct buf *line, const char *content_dir)
 {
 	size_t len = strlen(content_dir);
-	for (char *at = line->data; len && at && (at = strstr(at, content_dir)) && at[len] == '/';) {
+	if (!len || !line->len)
+		return;
+	for (char *at = strstr(line->data, content_dir); at && at[len] == '/'; at = strstr(at, content_dir)) {
 		memmove(at, at + len + 1, strlen(at + len + 1) + 1);
 		line->len -= len + 1;
 	}

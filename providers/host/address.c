@@ -110,7 +110,7 @@ int address_give(struct provider *p, uint64_t node_id, uint32_t *ret, struct err
 		*ret = mine->address;
 		return 0;
 	}
-	for (char allowed = USE_FREE; allowed <= USE_KEPT; allowed++)
+	for (int allowed = USE_FREE; allowed <= USE_KEPT; allowed++)
 		for (uint32_t i = 0; i < n; i++)
 			if (use[i] <= allowed && pool_has(&pool, pool.first + i)) {
 				*ret = pool.first + i;

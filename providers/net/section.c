@@ -12,7 +12,7 @@
 
 static uint32_t broadcast(const struct subnet *s)
 {
-	return s->base | ((1U << (32 - s->prefix)) - 1);
+	return s->base | (uint32_t)(UINT64_C(0xffffffff) >> s->prefix);
 }
 
 /* Of a host: neither the network's own address nor the one that means all. */
