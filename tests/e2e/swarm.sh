@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 300
+# limit: 420
 # The swarm example on containers: a token from the manager with which workers join, a service on every node; a newcomer when the token is old, one that
 # leaves, one that is rebuilt. What docker itself says counts.
 . "$(dirname "$0")/lib.sh"
