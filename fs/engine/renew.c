@@ -3,10 +3,15 @@
 #include "fs/engine/internal.h"
 #include <string.h>
 
-static const struct def_output *expiring(const struct node_role *maker, const char *key)
+/* What is wanted, as its role declares it; NULL if it does not expire. Of the deployment, not of each node: whatever starts asks this. */
+static const struct def_output *expiring(const struct deployment *d, const struct def_want *w)
 {
-	const struct def_output *o = maker->def ? def_output_find(maker->def, key) : NULL;
-	return o && o->ttl_ms > 0 ? o : NULL;
+	for (size_t i = 0; w->kind == WANT_OUTPUT && i < d->def->n_roles; i++)
+		if (!strcmp(d->def->roles[i]->name, w->role)) {
+			const struct def_output *o = def_output_find(d->def->roles[i], w->key);
+			return o && o->ttl_ms > 0 ? o : NULL;
+		}
+	return NULL;
 }
 
 static bool gives(const struct node_role *maker, const char *key)
@@ -41,12 +46,12 @@ bool outputs_good(struct engine *e, struct node_role *user)
 	bool good = true;
 	for (size_t w = 0; w < user->def->n_wants; w++) {
 		const struct def_want *want = &user->def->wants[w];
-		for (size_t i = 0; want->kind == WANT_OUTPUT && i < d->n_nodes; i++) {
+		const struct def_output *o = expiring(d, want);
+		for (size_t i = 0; o && i < d->n_nodes; i++) {
 			struct node_role *maker = node_role_find(d->nodes[i], want->role);
-			const struct def_output *o = maker ? expiring(maker, want->key) : NULL;
 			/* One that is not active runs anyway, or is an error; of a held node what it once gave is taken. */
-			if (!o || maker == user || !gives(maker, want->key) || maker->node->row.held || !node_role_is_active(maker) ||
-			        !is_old(maker, o->ttl_ms))
+			if (!maker || maker == user || !is_old(maker, o->ttl_ms) || !gives(maker, want->key) || maker->node->row.held ||
+			        !node_role_is_active(maker))
 				continue;
 			make_anew(e, maker, user, o);
 			good = false;
@@ -58,11 +63,11 @@ bool outputs_good(struct engine *e, struct node_role *user)
 bool outputs_renewed_since(const struct node_role *user)
 {
 	const struct deployment *d = user->node->deployment;
-	for (size_t w = 0; user->def && d && w < user->def->n_wants; w++) {
+	for (size_t w = 0; user->def && d && d->def && w < user->def->n_wants; w++) {
 		const struct def_want *want = &user->def->wants[w];
-		for (size_t i = 0; want->kind == WANT_OUTPUT && i < d->n_nodes; i++) {
+		for (size_t i = 0; expiring(d, want) && i < d->n_nodes; i++) {
 			const struct node_role *maker = node_role_find(d->nodes[i], want->role);
-			if (maker && expiring(maker, want->key) && maker->row.last_started >= user->row.last_started)
+			if (maker && maker->row.last_started >= user->row.last_started)
 				return true;
 		}
 	}
