@@ -329,15 +329,6 @@ static bool still_gathering(struct engine *e, struct node_role *nr, const struct
 	return true;
 }
 
-static void wait_for_slot(struct provider_object *p, int64_t id, bool *flag)
-{
-	if (*flag)
-		return;
-	*flag = true;
-	GROW(p->waiting, p->n_waiting, p->cap_waiting);
-	p->waiting[p->n_waiting++] = id;
-}
-
 /* Everything but its own batch allows it to start now. */
 static bool runnable(struct engine *e, struct node_role *nr)
 {
@@ -345,7 +336,7 @@ static bool runnable(struct engine *e, struct node_role *nr)
 	struct deployment *d = n->deployment;
 	const char *waited_for = nr->waits_for;
 	nr->waits_for = NULL;
-	if (!nr->due || nr->running || nr->unapproved || n->running || n->checking || n->op || n->row.held || !n->wanted || !node_is_up(n))
+	if (!nr->due || nr->running || nr->unapproved || n->running || n->op || n->row.held || !n->wanted || !node_is_up(n))
 		return false;
 	if (deployment_frozen(&e->m, d) || d->row.destroying || !nr->digest || !nr->digest->complete)
 		return false;
@@ -364,9 +355,13 @@ static bool runnable(struct engine *e, struct node_role *nr)
 		nr->waits_for = "serial: others go first";
 		return false;
 	}
+	if (n->checking) {
+		check_yield(e, n);
+		return false;
+	}
 	if (n->provider->runs >= provider_limit(n->provider)) {
 		nr->waits_for = "max-parallel: others go first";
-		wait_for_slot(n->provider, nr->row.id, &nr->waits_for_slot);
+		provider_wait(n->provider, nr->row.id, &nr->waits_for_slot);
 		return false;
 	}
 	return true;
@@ -442,6 +437,7 @@ static void look_at_check(struct engine *e, struct node_role *nr, struct batch *
 	} else if (ri && ri->instance && (ri->ops->keeps_secrets || !has_secrets(nr))) {
 		nr->node->checking = true;
 		nr->node->provider->runs++;
+		nr->node->provider->checks++;
 		batch_add(e, nr, ri->ops, true, batches, n_batches);
 	}
 }

@@ -1,12 +1,15 @@
 /* Checks: dry runs that find out whether what is active still is as it was left.
  *
  * A check is no run: it has a number, because its start on the node is a mkdir like a run's, but it leaves no history, makes nobody wait, and what is
- * checked stays active. It yields to runs: it starts only on a node where nothing runs, and only while less than half of the provider's places are
- * taken. What it finds stays with the node role until a run succeeds or another check finds otherwise; with 'repair' it makes the node role due. */
+ * checked stays active. It yields to runs: it starts only on a node where nothing runs, and only while at most half of the provider's places are
+ * taken; where they always are, one at a time gets a place in turn when it is late. One that the beat began is ended for a run on its node, and begun
+ * anew behind it. What it finds stays with the node role until a run succeeds or another check finds otherwise; with 'repair' it makes the node role
+ * due. */
 #include "fs/engine/internal.h"
 #include <fcntl.h>
 #include <string.h>
 
+#define PATIENCE_MAX_MS (60 * 1000)
 #define DRIFT_MAX 8192 /* of the tool's words, kept and shown */
 
 bool node_role_drifted(const struct node_role *nr)
@@ -44,12 +47,49 @@ bool check_is_under_way(const struct model *m, const struct node_role *nr)
 	return nr->check_told && (nr->check || (nr->wish_check && checkable(m, nr)));
 }
 
-bool check_can_start(const struct engine *e, const struct node_role *nr)
+/* A tenth of the period is as much as the beat itself varies. */
+static bool is_late(const struct node_role *nr)
+{
+	int64_t patience = nr->def->check_every_ms > 0 ? nr->def->check_every_ms / 10 : PATIENCE_MAX_MS;
+	return monotonic_ms() - nr->check_since >= (patience < PATIENCE_MAX_MS ? patience : PATIENCE_MAX_MS);
+}
+
+bool check_can_start(const struct engine *e, struct node_role *nr)
 {
 	const struct node *n = nr->node;
+	struct provider_object *p = n->provider;
 	if (!nr->wish_check || nr->check || n->running || n->checking || n->op || nr->due || !checkable(&e->m, nr))
 		return false;
-	return n->provider->runs <= provider_limit(n->provider) / 2;
+	if (p->runs <= provider_limit(p) / 2)
+		return true;
+	if (p->checks > 0 || !is_late(nr))
+		return false;
+	if (p->runs < provider_limit(p))
+		return true;
+	if (!p->waiting_check) {
+		p->waiting_check = nr->row.id;
+		provider_wait(p, nr->row.id, &nr->waits_for_slot);
+	}
+	return false;
+}
+
+void check_yield(struct engine *e, struct node *n)
+{
+	for (size_t k = 0; k < n->n_roles; k++) {
+		struct node_role *nr = n->roles[k];
+		if (!nr->check || nr->check_told || nr->check_yields)
+			continue;
+		nr->check_yields = true;
+		event_add(e, NULL, NULL, nr, NULL, "check ended: a run comes first");
+		check_cancel(e, nr);
+	}
+}
+
+static void wish(struct node_role *nr)
+{
+	if (!nr->wish_check)
+		nr->check_since = monotonic_ms();
+	nr->wish_check = true;
 }
 
 size_t check_want(struct engine *e, struct node *n, const char *role)
@@ -59,7 +99,8 @@ size_t check_want(struct engine *e, struct node *n, const char *role)
 		struct node_role *nr = n->roles[k];
 		if ((role && strcmp(nr->row.role, role) != 0) || !checkable(&e->m, nr))
 			continue;
-		nr->wish_check = nr->check_told = true;
+		wish(nr);
+		nr->check_told = true;
 		e->checks_wanted = true;
 		queue_node_role(e, nr);
 		wanted++;
@@ -84,7 +125,7 @@ static bool wants_check(struct engine *e, struct node_role *nr, int64_t now)
 	if (!nr->def || nr->check)
 		return false;
 	if (!nr->wish_check && nr->def->check_every_ms > 0 && next_check(e, nr) <= now && checkable(&e->m, nr))
-		nr->wish_check = true;
+		wish(nr);
 	return nr->wish_check;
 }
 
@@ -158,11 +199,12 @@ static void check_ended(struct run *r, const struct run_done *done, const char *
 	struct engine *e = r->e;
 	engine_wrlock(e);
 	r->provider->runs--;
+	r->provider->checks--;
 	provider_slot_freed(e, r->provider);
 	struct node_role *nr = model_node_role_id(&e->m, r->node_role_id);
 	if (nr && nr->check == r) {
 		nr->check = NULL;
-		nr->check_told = false;
+		nr->check_told = nr->check_yields = false;
 		nr->node->checking = false;
 		store_del_run(engine_batch(e), r->item.number);
 		nr->node->facts_old = true;

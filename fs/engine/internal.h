@@ -384,7 +384,8 @@ void run_unwanted(struct run *r); /* cancels it at its runner. Engine's thread, 
 
 /* check.c */
 size_t check_want(struct engine *e, struct node *n, const char *role); /* somebody wants n's roles (NULL: all) checked: how many can be. Lock held */
-bool check_can_start(const struct engine *e, const struct node_role *nr);
+bool check_can_start(const struct engine *e, struct node_role *nr);    /* if only slots lack, one check queues for one */
+void check_yield(struct engine *e, struct node *n);                    /* ends what the beat began there: a run waits */
 bool check_is_under_way(const struct model *m, const struct node_role *nr); /* told, and it will come to an end by itself */
 void check_begins(struct engine *e, struct node_role *nr, struct run *r);
 /* It cannot even begin. */
@@ -443,6 +444,7 @@ size_t provider_machines(const struct engine *e, const struct provider_object *p
 bool provider_may_become(struct engine *e, struct provider_object *p, const char *type);
 size_t provider_limit(const struct provider_object *p);
 void provider_slot_freed(struct engine *e, struct provider_object *p);
+void provider_wait(struct provider_object *p, int64_t id, bool *waits); /* a node or node role, in the queue for a slot; once while *waits */
 void node_target(const struct model *m, const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg);
 void ssh_pool_drop_later(struct engine *e, int64_t node_id); /* by effect: lock held */
 

@@ -29,6 +29,8 @@ static void slot_free(struct engine *e, struct provider_object *p)
 		int64_t id = p->waiting[woken++];
 		struct node *n = model_node_id(&e->m, id);
 		struct node_role *nr = n ? NULL : model_node_role_id(&e->m, id);
+		if (id == p->waiting_check)
+			p->waiting_check = 0;
 		if (n) {
 			n->waits_for_slot = false;
 			queue_node(e, n);
@@ -52,6 +54,15 @@ void provider_slot_freed(struct engine *e, struct provider_object *p)
 	slot_free(e, p);
 }
 
+void provider_wait(struct provider_object *p, int64_t id, bool *waits)
+{
+	if (*waits)
+		return;
+	*waits = true;
+	GROW(p->waiting, p->n_waiting, p->cap_waiting);
+	p->waiting[p->n_waiting++] = id;
+}
+
 static bool slot_take(struct provider_object *p, struct node *n)
 {
 	if (p->calls < provider_limit(p)) {
@@ -60,11 +71,7 @@ static bool slot_take(struct provider_object *p, struct node *n)
 		return true;
 	}
 	n->waits_for = "max-parallel: others go first";
-	if (!n->waits_for_slot) {
-		n->waits_for_slot = true;
-		GROW(p->waiting, p->n_waiting, p->cap_waiting);
-		p->waiting[p->n_waiting++] = n->row.id;
-	}
+	provider_wait(p, n->row.id, &n->waits_for_slot);
 	return false;
 }
 

@@ -84,6 +84,8 @@ struct node_role {
 	bool removed;          /* to be forgotten */
 	bool wish_check;       /* to be checked as soon as there is room */
 	bool check_told;       /* ... because somebody said so: who waits for the deployment waits for it */
+	int64_t check_since;   /* monotonic ms, when that was wished */
+	bool check_yields;     /* the check under way is being ended for a run */
 	char *check_error;     /* why the last check found nothing out; NULL: it did */
 	UT_hash_handle hh_id;
 };
@@ -177,6 +179,8 @@ struct provider_object {
 	struct image *images; /* which are ready, being made, failed */
 	int64_t *waiting;     /* ids of nodes and node roles that wait for a free slot, in order */
 	size_t n_waiting, cap_waiting;
+	size_t checks;         /* of runs: checks */
+	int64_t waiting_check; /* id of the one node role among them that waits with a check; 0: none does */
 	bool opening, listed, listing;
 	bool awaits_type;                          /* another type is described, and machines of this one are still there */
 	struct settings opened_with, opened_files; /* as def->settings, def->files */

@@ -98,6 +98,31 @@ on 12 'touch /root/broken'
 eventually 40 "a check that fails" grep -q "could not be checked: exit 3: no disk" "$MNT/nodes/m2/roles/motd/why"
 expect "state then" "$(cat "$MNT/nodes/m2/roles/motd/state")" active
 
+# A run does not wait for a check that began by itself.
+on 12 'rm /root/broken'
+printf '#!/bin/sh\ntouch /root/checking\nexec sleep 170\n' >"$REPO/roles/motd/check"
+eventually 40 "a check under way" on 11 'test -e /root/checking'
+printf '[params motd]\nword = four\n' >>"$REPO/deployments/s/deployment.ini"
+settle s 60
+expect "what a run made though a check was under way" "$(on 11 cat /etc/motd) $(on 12 cat /etc/motd)" "four four"
+expect_match "the check" "$(cat "$MNT/events")" 's/m1/motd: check ended: a run comes first'
+
+# Nor do runs without end keep a check away.
+printf '#!/bin/sh\ntouch /root/checked\n' >"$REPO/roles/motd/check"
+sed -i 's/^apply = auto/&\nmax-parallel = 1/' "$REPO/providers/machines/provider.ini"
+printf '#!/bin/sh\nsleep 2\n' >"$REPO/roles/plain/apply"
+printf '[deployment]\nlike = s\n[nodes all]\nnodes = m3\n' | document deployments/t/deployment.ini
+eventually 10 "the second stage" test -e "$MNT/deployments/t/wait"
+settle t 60
+settle s 60
+on 13 'rm -f /root/checked'
+busy() { while [ -e "$T/busy" ]; do for m in m1 m2; do echo run >"$MNT/nodes/$m/roles/plain/ctl"; done 2>/dev/null; sleep 0.2; done; }
+touch "$T/busy"
+busy &
+eventually 60 "a check among runs without end" on 13 'test -e /root/checked'
+rm "$T/busy"
+settle s 60
+
 sed -i 's/^runner = script/&\ncheck-every = 10s/' "$REPO/roles/plain/role.ini"
 expect_match "a beat without a check" "$(cat "$MNT/problems")" "roles/plain/role.ini:2:.*'check-every' needs an executable 'check'"
 stop
