@@ -9,8 +9,10 @@
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define TRIES 5
+#define AGAIN_MS 50
 
 struct seen { /* what tells that somebody opened, closed or wrote the database meanwhile */
 	bool wal;
@@ -75,7 +77,15 @@ static int check_version(sqlite3 *db, const char *path, struct err **err)
 	return rc;
 }
 
-static int read_all(const char *path, bool wal, struct store_contents *ret, struct err **err)
+/* Who cannot write the shared index cannot mend it: a header that the writer was just writing looks as if it had to be recovered. */
+static bool in_the_way(sqlite3 *db)
+{
+	int code = sqlite3_errcode(db), extended = sqlite3_extended_errcode(db);
+	return code == SQLITE_BUSY || code == SQLITE_PROTOCOL || extended == SQLITE_READONLY_RECOVERY || extended == SQLITE_READONLY_CANTLOCK ||
+	       extended == SQLITE_READONLY_CANTINIT;
+}
+
+static int read_all(const char *path, bool wal, struct store_contents *ret, bool *ret_again, struct err **err)
 {
 	sqlite3 *db = NULL;
 	_cleanup_free_ char *name = uri(path, wal);
@@ -90,6 +100,7 @@ static int read_all(const char *path, bool wal, struct store_contents *ret, stru
 		rc = check_version(db, path, err);
 	if (!rc)
 		rc = contents_load(db, ret, err);
+	*ret_again = rc < 0 && in_the_way(db);
 	sqlite3_close(db);
 	return rc;
 }
@@ -102,9 +113,12 @@ int store_peek(const char *path, struct store_contents *ret, struct err **err)
 		int rc = see(path, &before, err);
 		if (rc < 0)
 			return rc;
-		rc = read_all(path, before.wal, &c, err);
+		bool again;
+		rc = read_all(path, before.wal, &c, &again, err);
 		bool calm = see(path, &after, NULL) == 0 && same(&before, &after);
-		if (!calm && i < TRIES) {
+		if ((!calm || again) && i < TRIES) {
+			if (again)
+				nanosleep(&(struct timespec){.tv_nsec = AGAIN_MS * 1000000L}, NULL);
 			if (!rc)
 				store_contents_release(&c);
 			else
