@@ -10,6 +10,7 @@
 #include "providers/host/host.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,8 @@ const struct key_row metal_keys[] = {
                 "the network interface of this host that the machines boot from; it must have an address", .fixed = true},
         {"metal", "gateway", VALUE_STRING, NULL, 0, 0, NULL, "the machines' default route; none unless it is given", .fixed = true},
         {"metal", "kernel", VALUE_STRING, "linux-image-amd64", 0, 0, NULL, "the package of the machines' kernel", .fixed = true},
-        {"metal", "at-once", VALUE_INT, "8", 1, 1000, NULL, "how many machines may be switched on and installed at the same time"},
+        {"metal", "at-once", VALUE_INT, "8", 1, 1000, NULL, "how many machines may be installed at the same time"},
+        {"metal", "max-power-ons", VALUE_INT, "8", 1, 1000, NULL, "how many machines may be switched on at the same time"},
         {"metal", "boot-timeout", VALUE_DURATION, "5m", 10000, 3600000, NULL, "how long a machine may take from power on to its ramdisk"},
         {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian suite"},
         {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "what else it has"},
@@ -191,8 +193,9 @@ static void control(struct metal_op *op, const char *verb, void (*ended)(struct 
 	_cleanup_free_ char *locks = xasprintf("LOCKS=%s/locks", p->host->state_dir),
 	                    *said = xasprintf("SAID=%s/said/%s", p->host->state_dir, n->token),
 	                    *http = xasprintf("HTTP=%s/http/%s", p->host->state_dir, n->token),
-	                    *boot = xasprintf("BOOT=%lld", (long long)settings_int(&p->settings, metal_keys, "metal", "boot-timeout") / 1000);
-	const char *env[] = {locks, said, http, boot, NULL};
+	                    *power_ons = xasprintf("POWER_ONS=%" PRId64, settings_int(&p->settings, metal_keys, "metal", "max-power-ons")),
+	                    *boot = xasprintf("BOOT=%" PRId64, settings_int(&p->settings, metal_keys, "metal", "boot-timeout") / 1000);
+	const char *env[] = {locks, said, http, power_ons, boot, NULL};
 	struct child_spec spec = {.argv = argv, .env = env, .timeout_ms = install ? 0 : POWER_MS};
 
 	op_child(op, &spec, ended);
