@@ -8,14 +8,14 @@ CC      ?= cc
 CFLAGS  ?= -O2 -g
 WERROR  ?= -Werror
 WARN    := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat=2 -Wno-unused-parameter -Wno-missing-field-initializers
-PKGS    := fuse3 sqlite3 libssh2 libuv jansson libcrypto inih
+PKGS    := fuse3 sqlite3 libssh2 libuv jansson libcrypto libssl libcurl inih
 
 # What Debian's bare installation lacks: to build, and to run on containers and with ansible.
-DEPS_DEMO := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1-dev libinih-dev libuv1-dev libjansson-dev libssl-dev uthash-dev \
+DEPS_DEMO := gcc libc6-dev make pkg-config libfuse3-dev libsqlite3-dev libssh2-1-dev libinih-dev libuv1-dev libjansson-dev libssl-dev libcurl4-openssl-dev uthash-dev \
 	fuse3 mmdebstrap debian-archive-keyring systemd-container util-linux iproute2 iptables openssh-client ansible-core git
 # To test and measure. Not for the demo: openssh-server would start an ssh server on the machine of whoever only wants to look.
 DEPS := $(DEPS_DEMO) qemu-system-x86 qemu-utils e2fsprogs openssh-server libcriterion-dev busybox curl jq python3 rsync vim-tiny nano emacs-nox procps bsdextrautils ninja-build clang libclang-rt-dev sqlite3 \
-	openipmi ipmitool dnsmasq-base ipxe-qemu python3-boto3
+	openipmi ipmitool dnsmasq-base ipxe-qemu openssl python3-boto3
 # For 'make lint' alone.
 DEPS_DEV := clang-tidy cppcheck
 

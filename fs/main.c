@@ -9,6 +9,7 @@
 #include "fs/look.h"
 #include "fs/version.h"
 #include "fs/view/view.h"
+#include "providers/metal/redfish.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -605,6 +606,8 @@ int main(int argc, char **argv)
 	int rc = EXIT_USAGE;
 	/* What our parent left open is nobody's business below us: a container would keep a shell's pipe open for as long as it lives. */
 	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	if (argc > 1 && !strcmp(argv[1], REDFISH_OPTION))
+		return redfish_main(argc - 2, argv + 2); /* a child of ours, nobody's command */
 	if (parse_options(argc, argv, &o) < 0) {
 		complain("see 'rebarfs --help'");
 	} else if (o.help) {

@@ -34,6 +34,8 @@ const struct key_row metal_keys[] = {
         {"metal", "at-once", VALUE_INT, "8", 1, 1000, NULL, "how many machines may be installed at the same time"},
         {"metal", "max-power-ons", VALUE_INT, "8", 1, 1000, NULL, "how many machines may be switched on at the same time"},
         {"metal", "boot-timeout", VALUE_DURATION, "5m", 10000, 3600000, NULL, "how long a machine may take from power on to its ramdisk"},
+        {"metal", "bmc-ca", VALUE_STRING, NULL, 0, 0, NULL,
+                "a file of certificates, of the authorities to trust about BMCs; the system's unless it is given"},
         {"image *", "suite", VALUE_STRING, "bookworm", 0, 0, NULL, "Debian suite"},
         {"image *", "packages", VALUE_LIST, NULL, 0, 0, NULL, "what else it has"},
         {"image *", "script", VALUE_STRING, NULL, 0, 0, NULL, "a program run in the tree at the end of its making, with the tree as its argument",
@@ -42,9 +44,10 @@ const struct key_row metal_keys[] = {
 };
 const struct key_row metal_node_keys[] = {
         {"node", "mac", VALUE_STRING, NULL, 0, 0, NULL, "of the network card that it boots from", .plan = "network card"},
-        {"node", "bmc", VALUE_STRING, NULL, 0, 0, NULL, "its BMC: ipmi://HOST or ipmi://HOST:PORT"},
+        {"node", "bmc", VALUE_STRING, NULL, 0, 0, NULL, "its BMC: ipmi://HOST[:PORT] or redfish://HOST[:PORT][/redfish/v1/Systems/NAME]"},
         {"node", "bmc-user", VALUE_STRING, NULL, 0, 0, NULL, "whom to log in there as"},
         {"node", "bmc-password", VALUE_STRING, NULL, 0, 0, NULL, "with which password: secret:NAME", .secret = true},
+        {"node", "bmc-fingerprint", VALUE_STRING, NULL, 0, 0, NULL, "the SHA-256 of its BMC's certificate, for one that no authority vouches for"},
         {"node", "disk", VALUE_STRING, NULL, 0, 0, NULL,
                 "the disk to write: its name, like 'sda', or serial number; may be left out where there is only one", .plan = "writes disk",
                 .plan_unset = "writes the only disk"},
@@ -183,6 +186,17 @@ static void op_child(struct metal_op *op, const struct child_spec *spec, void (*
 		op_soon(op, ended);
 }
 
+/* What the script needs to know about how BMCs are asked. Our own program is found even if another was installed in its place. */
+static void control_env(const struct provider *p, struct strlist *env)
+{
+	const char *ca = metal_get(p, "bmc-ca");
+
+	strlist_add_take(env, xasprintf("LOCKS=%s/locks", p->host->state_dir));
+	strlist_add_take(env, xasprintf("REBARFS=/proc/%d/exe", (int)getpid()));
+	if (ca && *ca)
+		strlist_add_take(env, *ca == '/' ? xasprintf("BMC_CA=%s", ca) : xasprintf("BMC_CA=%s/%s", p->base_dir, ca));
+}
+
 /* Runs the script for a verb on the operation's node. */
 static void control(struct metal_op *op, const char *verb, void (*ended)(struct metal_op *op))
 {
@@ -190,13 +204,14 @@ static void control(struct metal_op *op, const char *verb, void (*ended)(struct 
 	const struct metal_node *n = op->node;
 	bool install = !strcmp(verb, "install");
 	const char *argv[] = {"setpriv", "--pdeathsig", "TERM", "sh", "-c", metal_control, "metal", verb, n->dir, NULL};
-	_cleanup_free_ char *locks = xasprintf("LOCKS=%s/locks", p->host->state_dir),
-	                    *said = xasprintf("SAID=%s/said/%s", p->host->state_dir, n->token),
-	                    *http = xasprintf("HTTP=%s/http/%s", p->host->state_dir, n->token),
-	                    *power_ons = xasprintf("POWER_ONS=%" PRId64, settings_int(&p->settings, metal_keys, "metal", "max-power-ons")),
-	                    *boot = xasprintf("BOOT=%" PRId64, settings_int(&p->settings, metal_keys, "metal", "boot-timeout") / 1000);
-	const char *env[] = {locks, said, http, power_ons, boot, NULL};
-	struct child_spec spec = {.argv = argv, .env = env, .timeout_ms = install ? 0 : POWER_MS};
+	_cleanup_strlist_ struct strlist env = {0};
+
+	control_env(p, &env);
+	strlist_add_take(&env, xasprintf("SAID=%s/said/%s", p->host->state_dir, n->token));
+	strlist_add_take(&env, xasprintf("HTTP=%s/http/%s", p->host->state_dir, n->token));
+	strlist_add_take(&env, xasprintf("POWER_ONS=%" PRId64, settings_int(&p->settings, metal_keys, "metal", "max-power-ons")));
+	strlist_add_take(&env, xasprintf("BOOT=%" PRId64, settings_int(&p->settings, metal_keys, "metal", "boot-timeout") / 1000));
+	struct child_spec spec = {.argv = argv, .env = (const char *const *)env.items, .timeout_ms = install ? 0 : POWER_MS};
 
 	op_child(op, &spec, ended);
 }
@@ -495,14 +510,17 @@ static void metal_list(struct provider *p, struct provider_call *call)
 	static const char ask_all[] =
 	        "xargs -r -n 1 -P " STATUS_AT_ONCE " sh -c 's=$(sh -c \"$CONTROL\" metal status \"$1\" 2>/dev/null) && echo \"${1##*/} $s\"; :' -";
 	struct metal_op *op = op_new(p, call, METAL_LIST);
-	_cleanup_free_ char *locks = xasprintf("LOCKS=%s/locks", p->host->state_dir), *script = xasprintf("CONTROL=%s", metal_control);
+	_cleanup_strlist_ struct strlist env = {0};
 	_cleanup_buf_ struct buf input = {0};
-	const char *argv[] = {"sh", "-c", ask_all, NULL}, *env[] = {locks, script, NULL};
+	const char *argv[] = {"sh", "-c", ask_all, NULL};
 
+	control_env(p, &env);
+	strlist_add_take(&env, xasprintf("CONTROL=%s", metal_control));
 	for (const struct metal_node *n = p->nodes; n; n = n->hh.next)
 		if (n->installed && !n->op)
 			buf_addf(&input, "'%s'\n", n->dir);
-	struct child_spec spec = {.argv = argv, .env = env, .input = buf_str(&input), .input_len = input.len, .timeout_ms = STATUS_MS};
+	struct child_spec spec = {
+	        .argv = argv, .env = (const char *const *)env.items, .input = buf_str(&input), .input_len = input.len, .timeout_ms = STATUS_MS};
 	if (input.len)
 		op_child(op, &spec, list_ended);
 	else

@@ -2,7 +2,7 @@
  *
  * A node is a directory STATE/nodes/ID with
  *   machine     the tag and what is known of it (JSON); while "installed" is false its creation is not done
- *   bmc         where its BMC is and as whom to speak to it, a line each; password, mode 0600, beside it
+ *   bmc         where its BMC is, as whom to speak to it and how, a line each; password, mode 0600, beside it
  *   root/       its identity while it is installed: names, keys, network
  * STATE/http is what machines may fetch while they boot: the images, and below a name that nobody can guess, told only to the network card of the
  * node, what is one node's own. STATE/said/TOKEN is what the machine said last. */
@@ -23,7 +23,8 @@ struct metal_node {
 	uint64_t node_id; /* key */
 	uint32_t incarnation;
 	char *name, *dir, *mac, *address, *host, *port, *user, *disk, *image, *host_key;
-	char token[33]; /* "" unless it is being installed */
+	char *scheme, *path, *fingerprint; /* of its BMC: NULL: ipmi; "", or its system and certificate, where that is said */
+	char token[33];                    /* "" unless it is being installed */
 	bool installed, running;
 	struct metal_op *op; /* what is under way on it */
 	UT_hash_handle hh;
