@@ -689,6 +689,7 @@ static void fake_simulate_cancel(struct provider *p, struct simulated_run *run)
 const struct provider_ops provider_fake = {
         .api = PROVIDER_API,
         .type = "fake",
+        .reboot_by_power = true,
         .help = "simulated machines with settable delays, failures and lies",
         .default_image = DEFAULT_IMAGE,
         .keys = fake_keys,

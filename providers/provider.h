@@ -91,6 +91,7 @@ struct provider_ops {
 	const char *type;   /* "container" */
 	const char *help;   /* one line for the reference */
 	bool declared_only; /* its machines exist already and are declared in nodes/NAME/node.ini (ssh): no count, never destroyed, only forgotten */
+	bool reboot_by_power; /* a reboot that a role asks for is a POWER_CYCLE, which shuts the system down properly; else it is told by ssh */
 	bool apply_manual;  /* default of 'apply' is manual */
 	const char *default_image;       /* what a node is made from where nobody says; NULL: nothing is made, or it cannot be told */
 	const struct key_row *keys;      /* sections of provider.ini it takes beyond [provider]: {"container", "boot", ...}, {"image *", ...} */

@@ -17,6 +17,7 @@ static const char contact_script[] =
         "set -u; umask 077; export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
         "R=/var/lib/rebar OWNER=$1 MOUNTS=$2 ADOPT=$3\n"
         "printf '\\036rebar\\n'\n"
+        "[ -e /run/rebar-reboots ] && { echo reboots; exit 0; }\n"
         "mkdir -p $R || exit 1\n"
         "line=\"{\\\"owner\\\":\\\"$OWNER\\\",\\\"node_id\\\":$4,\\\"incarnation\\\":$5,\\\"mounts\\\":$MOUNTS}\"\n"
         "old=; [ -f $R/owner ] && read -r old < $R/owner\n"
@@ -206,6 +207,11 @@ static void on_done(void *arg, const struct ssh_result *res, bool begun)
 	}
 	_cleanup_free_ char *answer = xstrndup(buf_str(&t->text), strcspn(buf_str(&t->text), "\n"));
 	_cleanup_free_ char *refusal = node_refusal(name, answer);
+	if (!strcmp(answer, "reboots")) { /* it was told to, and is still going down */
+		err_set(&err, ETIMEDOUT, "it was told to reboot and has not, or what it keeps in /run outlived that");
+		not_reached(t, &(struct ssh_result){.rc = -ETIMEDOUT, .err = err, .host_key = res->host_key});
+		return;
+	}
 	if (refusal) {
 		err_set(&err, EPERM, "%s", refusal);
 		finish(t, -EPERM, err, NULL, res->host_key);

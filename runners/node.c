@@ -162,6 +162,22 @@ const char node_secret[] = COMMON "ours\n"
                                   "f=$R/secrets/$OWNER/$4/$5; [ -f \"$f\" ] || { echo none; exit 0; }\n"
                                   "echo have; cat \"$f\"\n";
 
+/* It goes down behind the answer. What runs as the first process there is asked in its own way. */
+const char node_reboot[] = COMMON "ours\n"
+                                  "if [ -d /run/systemd/system ] && command -v systemctl > /dev/null; then\n"
+                                  "	down='systemctl reboot'\n"
+                                  "elif command -v shutdown > /dev/null; then\n"
+                                  "	down='shutdown -r now'\n"
+                                  "elif command -v reboot > /dev/null; then\n"
+                                  "	down=reboot\n"
+                                  "else\n"
+                                  "	echo cannot; exit 0\n"
+                                  "fi\n"
+                                  "sync\n"
+                                  ": > /run/rebar-reboots || exit 1\n"
+                                  "(sleep 1; exec $down) < /dev/null > /dev/null 2>&1 &\n"
+                                  "echo reboots\n";
+
 const char node_collect[] = COMMON
         "OFFSET=$4 ROLE=${5:-}\n"
         "[ $# -gt 5 ] && shift 5 || set --\n"

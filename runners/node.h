@@ -53,7 +53,8 @@ extern const char node_prepare[]; /* ROLE KNOWN. Makes the run's directory with 
 extern const char node_collect[]; /* OFFSET (-1: outputs only) [ROLE KEY...: outputs that are kept there as secrets]. For struct collect */
 extern const char node_secret[];  /* ROLE KEY. Prints "have", a newline and the value, "none" or "foreign..." */
 
-extern const char node_clean[]; /* removes what a run with secrets left. Prints "clean" or "foreign..." */
+extern const char node_reboot[]; /* Prints "reboots", "cannot" or "foreign..."; what it leaves in /run is gone when it has */
+extern const char node_clean[];  /* removes what a run with secrets left. Prints "clean" or "foreign..." */
 
 extern const char node_supervisor_tools[]; /* the functions that the supervisor needs, too: alive, hundredths, prune */
 

@@ -19,6 +19,8 @@ const char *run_result_name(enum run_result r)
 		return "not-started";
 	case RUN_REFUSED:
 		return "refused";
+	case RUN_REBOOT:
+		return "reboot";
 	}
 	return "unknown";
 }

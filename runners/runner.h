@@ -41,6 +41,7 @@ enum run_result {
 	RUN_INTERRUPTED, /* started, and neither status nor process is left */
 	RUN_NOT_STARTED, /* attach_only, and it never began; of a check: the content has none */
 	RUN_REFUSED,     /* the node is another's by now: it was not touched, and nothing is known of the run */
+	RUN_REBOOT,      /* never from a runner: it succeeded, and its output 'reboot' says that it is to be run again after one */
 };
 const char *run_result_name(enum run_result r); /* "ok", "failed", ... */
 
@@ -140,6 +141,15 @@ struct contact {
 };
 void contact_start(const struct runner_host *host, struct contact *c);
 void contact_cancel(struct contact *c); /* done comes with -ECANCELED */
+
+/* Tells a node to reboot, which a contact that comes behind it waits for: it takes no answer from before. (runners/reboot.c)
+ * rc of done: 0: it will; -EPERM: not ours; -ENOTSUP: there is nothing on it that could; others as from a contact. */
+struct reboot {
+	const struct target *target;
+	void (*done)(struct reboot *r, int rc, const struct err *err);
+	void *data;
+};
+void reboot_start(const struct runner_host *host, struct reboot *r);
 
 /* Reads a secret output of a role on the node that made it. why: it cannot be had; data is borrowed. (runners/secret.c) */
 struct secret_read {

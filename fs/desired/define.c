@@ -301,6 +301,9 @@ static void define_output(struct parse *p, struct doc *doc, const char *section,
 		parse_duration(ttl, &o->ttl_ms, NULL);
 	if (!good_word(o->name, "_-."))
 		mistake(p, doc, doc, line, EINVAL, "'%s' cannot be an output: a letter, then letters, digits, '_', '-' and '.'", o->name);
+	if (!strcmp(o->name, "reboot"))
+		mistake(p, doc, doc, line, EINVAL,
+		        "'reboot' cannot be declared: who leaves an output of this name asks for a reboot of its node, and nobody is given it");
 	if (o->ttl_ms && flag(doc, role_keys, "role", "once"))
 		mistake(p, doc, doc, doc_line(doc, section, "ttl"), EINVAL,
 		        "output '%s' cannot have a 'ttl': another run renews it, and this role says once = yes", o->name);

@@ -102,8 +102,8 @@ bool deployment_frozen(const struct model *m, const struct deployment *d)
 
 bool node_is_up(const struct node *n)
 {
-	return n->row.phase == NODE_READY && n->contacted && !n->unreachable && !n->off && !n->gone && !n->rebuilding && n->provider &&
-	       n->provider->instance;
+	return n->row.phase == NODE_READY && !n->row.reboot && n->contacted && !n->unreachable && !n->off && !n->gone && !n->rebuilding &&
+	       n->provider && n->provider->instance;
 }
 
 const struct node_role *node_role_blocker(const struct node_role *nr)
@@ -149,7 +149,7 @@ static bool node_is_broken(const struct node *n)
 
 static bool node_is_changing(const struct node *n)
 {
-	if (n->rebuilding || (n->running && n->running->changing))
+	if (n->rebuilding || n->row.reboot || (n->running && n->running->changing))
 		return true;
 	/* A machine put in the place of another is back when it has run what the old one had. */
 	bool back = n->row.incarnation < 2 || n->row.phase == NODE_READY;
@@ -250,6 +250,7 @@ void count_node_role(struct engine *e, struct node_role *nr)
 	bool active = node_role_is_active(nr);
 
 	nr->due = n->wanted && !nr->running && !active;
+	active = active && !node_role_reboots(nr);
 	if (n->wanted && !n->row.held) {
 		now = COUNT_TOTAL;
 		now |= active ? COUNT_ACTIVE : COUNT_PENDING;

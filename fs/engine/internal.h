@@ -48,13 +48,14 @@ struct image {
 };
 
 /* A provider call or a contact under way for a node. */
-enum op_kind { OP_CREATE, OP_DESTROY, OP_POWER, OP_CONTACT };
+enum op_kind { OP_CREATE, OP_DESTROY, OP_POWER, OP_REBOOT, OP_CONTACT };
 struct node_op {
 	struct engine *e;
 	enum op_kind kind;
 	int64_t node_id, incarnation, intent;
 	struct provider_call call;
 	struct contact contact;
+	struct reboot told; /* to reboot by itself */
 	struct target target;
 	char *strings[8]; /* what target and spec point to */
 	size_t n_strings;
@@ -64,6 +65,7 @@ struct node_op {
 	uv_timer_t deadline;
 	bool has_deadline, timed_out, cancelled, abandoned;
 	enum power power;                  /* of OP_POWER */
+	bool reboot;                       /* it is because a role asked for it */
 	char made_from[HASH_HEX], *recipe; /* of a creation: as described when it began */
 };
 
@@ -90,6 +92,7 @@ struct run {
 	json_t *shown;         /* inputs with the origin of each parameter, kept for who looks at the run later */
 	json_t *secret_params; /* names of those parameters that are secrets */
 	bool begun;            /* the runner has it */
+	bool reboot;           /* it asks for one of its node */
 	bool unwanted;         /* cancelled before that */
 	bool over;             /* the runner is done with it */
 	bool has_remove;       /* its content has a script that takes away what it makes */
@@ -357,6 +360,7 @@ void uncount_node_role(struct node_role *nr);
 void anneal(struct engine *e);                         /* what is queued. Lock held */
 bool node_role_succeeded(const struct node_role *nr);  /* its last run on this incarnation, whatever it ran with */
 bool node_role_destroys(const struct node_role *nr);   /* a once role that ran on this machine: another run is confirmed by a person */
+bool node_role_reboots(const struct node_role *nr);    /* its node is being rebooted because it asked */
 bool node_role_is_as_run(const struct node_role *nr);  /* succeeded with today's digest */
 bool node_role_ran_digest(const struct node_role *nr); /* its last run, however that ended, was with today's digest */
 bool node_role_is_active(const struct node_role *nr);
@@ -430,9 +434,32 @@ bool node_step_approved(const struct node *n);
 
 /* machine.c */
 void node_step(struct engine *e, struct node *n); /* lock held */
+struct node_op *node_op_new(struct engine *e, struct node *n, enum op_kind kind);
+char *node_op_string(struct node_op *op, const char *s);
+void node_op_target(struct node_op *op, const struct node *n);
+bool node_op_slot(struct provider_object *p, struct node *n);
+void node_op_deadline(struct node_op *op);
+void node_op_progress(struct provider_call *call, const char *sentence);
+struct node *node_op_over(struct node_op *op); /* the operation is over for its node; the lock is held. NULL when the node is gone meanwhile */
+void node_op_end(struct node_op *op);
+const char *node_op_why(const struct node_op *op, const struct err *err);
+void machine_take(struct node *n, const struct machine *m);
+void node_phase(struct engine *e, struct node *n, enum node_phase phase);
+/* A step failed: said, counted, and tried again unless it can never work. */
+void node_step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good);
 /* Its owner is another rebarfs, as why says: nothing is asked of it until somebody adopts it. Lock held. */
 void node_refused(struct engine *e, struct node *n, const char *why);
 void node_op_cancel(struct engine *e, struct node *n);
+
+/* power.c: lock held */
+bool power_step(struct engine *e, struct node *n);        /* true: its power is being seen to */
+void reboot_asked(struct run *r, struct run_done *done);  /* takes the wish out of its outputs; on any thread */
+bool reboots_without_end(const struct node_role *nr);     /* its last run included, which ended so */
+void reboot_want(struct engine *e, struct node_role *nr); /* it ended so */
+bool reboot_step(struct engine *e, struct node *n);       /* true: it is being rebooted */
+void reboot_over(struct engine *e, struct node *n);       /* it answers again */
+
+/* machine.c */
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
 void instance_hosts_free(struct engine *e);
 void provider_look_at_room(struct engine *e, struct provider_object *p); /* what it says of capacity and networks. Lock held */

@@ -7,7 +7,8 @@
 #define CALL_TIMEOUT_MS (15 * 60 * 1000) /* an image may have to be built first */
 #define ABANDON_MS (30 * 1000)           /* how long a cancelled call may take to end */
 #define BOOT_TIMEOUT_MS (180 * 1000)
-#define DECLARED_TIMEOUT_MS (45 * 1000) /* a machine that is said to run answers soon or not at all */
+#define DECLARED_TIMEOUT_MS (45 * 1000)    /* a machine that is said to run answers soon or not at all */
+#define REBOOT_TIMEOUT_MS (10 * 60 * 1000) /* a server tests its memory first */
 #define CREATE_ATTEMPTS 3
 #define RETRY_FIRST_MS 2000
 #define RETRY_MAX_MS (60 * 1000)
@@ -63,7 +64,7 @@ void provider_wait(struct provider_object *p, int64_t id, bool *waits)
 	p->waiting[p->n_waiting++] = id;
 }
 
-static bool slot_take(struct provider_object *p, struct node *n)
+bool node_op_slot(struct provider_object *p, struct node *n)
 {
 	if (p->calls < provider_limit(p)) {
 		p->calls++;
@@ -77,7 +78,7 @@ static bool slot_take(struct provider_object *p, struct node *n)
 
 /* ---- one operation ---- */
 
-static char *op_string(struct node_op *op, const char *s)
+char *node_op_string(struct node_op *op, const char *s)
 {
 	return s ? (op->strings[op->n_strings++] = xstrdup(s)) : NULL;
 }
@@ -100,7 +101,7 @@ static void op_closed(uv_handle_t *h)
 	op_free(h->data);
 }
 
-static void op_end(struct node_op *op)
+void node_op_end(struct node_op *op)
 {
 	if (op->has_deadline)
 		uv_close((uv_handle_t *)&op->deadline, op_closed);
@@ -109,10 +110,10 @@ static void op_end(struct node_op *op)
 }
 
 /* The operation is over for its node; the lock is held. NULL when the node is gone meanwhile. */
-static struct node *op_node(struct node_op *op)
+struct node *node_op_over(struct node_op *op)
 {
 	struct node *n = model_node_id(&op->e->m, op->node_id);
-	if (op->kind != OP_CONTACT && !op->abandoned) {
+	if (op->kind != OP_CONTACT && op->kind != OP_REBOOT && !op->abandoned) {
 		op->provider->calls--;
 		slot_free(op->e, op->provider);
 		provider_look_at_room(op->e, op->provider);
@@ -126,7 +127,7 @@ static struct node *op_node(struct node_op *op)
 	return n;
 }
 
-static struct node_op *op_new(struct engine *e, struct node *n, enum op_kind kind)
+struct node_op *node_op_new(struct engine *e, struct node *n, enum op_kind kind)
 {
 	struct node_op *op = xcalloc(1, sizeof *op);
 	op->e = e;
@@ -141,20 +142,17 @@ static struct node_op *op_new(struct engine *e, struct node *n, enum op_kind kin
 	return op;
 }
 
-static void step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good);
-static struct node *op_node(struct node_op *op);
-
-static const char *const op_names[] = {"create", "destroy", "power", "contact"};
+static const char *const op_names[] = {"create", "destroy", "power", "reboot", "contact"};
 
 /* The provider did not even answer to cancel: go on without it. Its done(), should it ever come, finds a node that is no longer its own. */
 static void on_abandoned(uv_timer_t *t)
 {
 	struct node_op *op = t->data;
 	engine_wrlock(op->e);
-	struct node *n = op_node(op);
+	struct node *n = node_op_over(op);
 	op->abandoned = true;
 	if (n)
-		step_failed(op->e, n, op_names[op->kind], "no answer within the provider's timeout, not even to being cancelled", false);
+		node_step_failed(op->e, n, op_names[op->kind], "no answer within the provider's timeout, not even to being cancelled", false);
 	engine_wrunlock(op->e);
 }
 
@@ -166,7 +164,7 @@ static void on_deadline(uv_timer_t *t)
 	op->provider->ops->cancel(op->provider->instance, &op->call);
 }
 
-static void deadline_start(struct node_op *op)
+void node_op_deadline(struct node_op *op)
 {
 	int64_t ms = op->provider->def && op->provider->def->timeout_ms > 0 ? op->provider->def->timeout_ms : CALL_TIMEOUT_MS;
 	uv_timer_init(&op->e->loop, &op->deadline);
@@ -175,7 +173,7 @@ static void deadline_start(struct node_op *op)
 	uv_timer_start(&op->deadline, on_deadline, (uint64_t)ms, 0);
 }
 
-static void on_progress(struct provider_call *call, const char *sentence)
+void node_op_progress(struct provider_call *call, const char *sentence)
 {
 	struct node_op *op = call->data;
 	engine_wrlock(op->e);
@@ -187,7 +185,7 @@ static void on_progress(struct provider_call *call, const char *sentence)
 	engine_wrunlock(op->e);
 }
 
-static void node_phase(struct engine *e, struct node *n, enum node_phase phase)
+void node_phase(struct engine *e, struct node *n, enum node_phase phase)
 {
 	n->row.phase = phase;
 	n->row.since = now_ms();
@@ -218,7 +216,7 @@ static void retry_in(struct engine *e, struct node *n, int64_t ms)
 }
 
 /* A step failed: said, counted, and tried again unless it can never work. */
-static void step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good)
+void node_step_failed(struct engine *e, struct node *n, const char *what, const char *why, bool for_good)
 {
 	_cleanup_free_ char *sentence = xasprintf("%s failed: %s", what, why);
 	n->row.attempts = for_good ? CREATE_ATTEMPTS : n->row.attempts + 1;
@@ -244,14 +242,14 @@ void node_refused(struct engine *e, struct node *n, const char *why)
 	queue_node(e, n);
 }
 
-static const char *op_why(const struct node_op *op, const struct err *err)
+const char *node_op_why(const struct node_op *op, const struct err *err)
 {
 	return op->timed_out ? "no answer within the provider's timeout" : err_msg(err);
 }
 
 /* ---- create ---- */
 
-static void machine_take(struct node *n, const struct machine *m)
+void machine_take(struct node *n, const struct machine *m)
 {
 	str_replace(&n->row.machine, m->ref);
 	str_replace(&n->row.address, m->address);
@@ -274,6 +272,7 @@ static void node_ready(struct engine *e, struct node *n)
 	str_replace(&n->row.error, NULL);
 	if (n->row.phase != NODE_READY) {
 		node_phase(e, n, NODE_READY);
+		reboot_over(e, n);
 		event_add(e, NULL, n, NULL, NULL, "ready at %s", n->row.address ? n->row.address : "no address");
 	}
 	mark_node(e, n);
@@ -288,14 +287,14 @@ static void create_done(struct provider_call *call, int rc, const struct err *er
 	struct node_op *op = call->data;
 	struct engine *e = op->e;
 	engine_wrlock(e);
-	struct node *n = op_node(op);
+	struct node *n = node_op_over(op);
 	if (n && n->row.incarnation == op->incarnation) {
 		if (rc < 0 || !count) {
 			bool for_good = rc == -EINVAL || rc == -EPERM;
 			if (rc == -ENOENT || rc == -EAGAIN)
 				provider_image(n->provider, node_image(n))->phase = IMAGE_UNKNOWN;
 			if (!op->cancelled)
-				step_failed(e, n, "create", rc < 0 ? op_why(op, err) : "the provider returned no machine", for_good);
+				node_step_failed(e, n, "create", rc < 0 ? node_op_why(op, err) : "the provider returned no machine", for_good);
 		} else {
 			store_del_intent(engine_batch(e), op->intent);
 			machine_take(n, machines);
@@ -319,13 +318,13 @@ static void create_done(struct provider_call *call, int rc, const struct err *er
 		}
 	}
 	engine_wrunlock(e);
-	op_end(op);
+	node_op_end(op);
 }
 
 static void create_submit(struct engine *e, void *arg)
 {
 	struct node_op *op = arg;
-	deadline_start(op);
+	node_op_deadline(op);
 	op->provider->ops->create(op->provider->instance, &op->spec, &op->call);
 }
 
@@ -334,17 +333,17 @@ static void create_start(struct engine *e, struct node *n)
 	_cleanup_free_ char *why = NULL;
 	if (!secrets_node_ready(e, n, &why)) {
 		if (why)
-			step_failed(e, n, "create", why, false);
+			node_step_failed(e, n, "create", why, false);
 		return;
 	}
-	if (!node_image_ready(e, n) || !slot_take(n->provider, n))
+	if (!node_image_ready(e, n) || !node_op_slot(n->provider, n))
 		return;
 	if (n->row.phase == NODE_PLANNED) {
 		n->row.incarnation++;
 		node_phase(e, n, NODE_CREATING);
 		event_add(e, NULL, n, NULL, NULL, "creating%s", n->row.incarnation > 1 ? " anew" : "");
 	}
-	struct node_op *op = op_new(e, n, OP_CREATE);
+	struct node_op *op = node_op_new(e, n, OP_CREATE);
 	op->intent = engine_new_id(e);
 	struct row_intent intent = {op->intent, INTENT_CREATE, n->row.id, n->row.incarnation, now_ms()};
 	store_put_intent(engine_batch(e), &intent);
@@ -356,8 +355,8 @@ static void create_start(struct engine *e, struct node *n)
 	        .node_id = (uint64_t)n->row.id,
 	        .incarnation = (uint32_t)n->row.incarnation,
 	        .intent = op->intent,
-	        .name = op_string(op, n->row.name),
-	        .image = op_string(op, node_image(n)),
+	        .name = node_op_string(op, n->row.name),
+	        .image = node_op_string(op, node_image(n)),
 	        .cpus = n->group ? n->group->cpus : 0,
 	        .memory_bytes = n->group ? n->group->memory_bytes : 0,
 	        .node = &op->settings,
@@ -365,7 +364,7 @@ static void create_start(struct engine *e, struct node *n)
 	node_spec(n, op->made_from);
 	op->recipe = node_recipe(n);
 	op->call.done = create_done;
-	op->call.progress = on_progress;
+	op->call.progress = node_op_progress;
 	mark_node(e, n);
 	stale_nodes_input(e, n->deployment);
 	effect_add(e, create_submit, op);
@@ -378,7 +377,7 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 	struct node_op *op = c->data;
 	struct engine *e = op->e;
 	engine_wrlock(e);
-	struct node *n = op_node(op);
+	struct node *n = node_op_over(op);
 	if (n && n->row.incarnation == op->incarnation && !op->cancelled) {
 		if (rc == 0) {
 			char *text = json_dumps(facts, JSON_SORT_KEYS);
@@ -416,12 +415,12 @@ static void contact_done(struct contact *c, int rc, const struct err *err, const
 				if (rc == -EPERM && !n->row.wish_adopt) /* else that was said while it was asked */
 					node_refused(e, n, err_msg(err));
 				else if (rc != -EPERM)
-					step_failed(e, n, "contact", cure ? cure : err_msg(err), true);
+					node_step_failed(e, n, "contact", cure ? cure : err_msg(err), true);
 			}
 		}
 	}
 	engine_wrunlock(e);
-	op_end(op);
+	node_op_end(op);
 }
 
 static void contact_submit(struct engine *e, void *arg)
@@ -447,14 +446,19 @@ void node_target(const struct model *m, const struct node *n, struct target *t, 
 
 static char *op_keep(void *arg, const char *s)
 {
-	return op_string(arg, s);
+	return node_op_string(arg, s);
+}
+
+void node_op_target(struct node_op *op, const struct node *n)
+{
+	node_target(&op->e->m, n, &op->target, op_keep, op);
 }
 
 static void contact_begin(struct engine *e, struct node *n, int64_t timeout_ms)
 {
-	struct node_op *op = op_new(e, n, OP_CONTACT);
+	struct node_op *op = node_op_new(e, n, OP_CONTACT);
 	n->facts_old = false;
-	node_target(&e->m, n, &op->target, op_keep, op);
+	node_op_target(op, n);
 	op->contact.target = &op->target;
 	op->contact.timeout_ms = timeout_ms;
 	op->contact.adopt = n->row.wish_adopt;
@@ -519,10 +523,10 @@ static void destroy_done(struct provider_call *call, int rc, const struct err *e
 	struct node_op *op = call->data;
 	struct engine *e = op->e;
 	engine_wrlock(e);
-	struct node *n = op_node(op);
+	struct node *n = node_op_over(op);
 	if (n && n->row.incarnation == op->incarnation) {
 		if (rc < 0 && rc != -ENOENT) {
-			step_failed(e, n, "destroy", op_why(op, err), false);
+			node_step_failed(e, n, "destroy", node_op_why(op, err), false);
 		} else {
 			store_del_intent(engine_batch(e), op->intent);
 			if (n->rebuilding) {
@@ -536,13 +540,13 @@ static void destroy_done(struct provider_call *call, int rc, const struct err *e
 		}
 	}
 	engine_wrunlock(e);
-	op_end(op);
+	node_op_end(op);
 }
 
 static void destroy_submit(struct engine *e, void *arg)
 {
 	struct node_op *op = arg;
-	deadline_start(op);
+	node_op_deadline(op);
 	ssh_pool_drop(e->pool, (uint64_t)op->node_id);
 	op->provider->ops->destroy(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, &op->call);
 }
@@ -553,103 +557,26 @@ static void destroy_start(struct engine *e, struct node *n, bool rebuild)
 		run_cancel(e, n->running, "rebarfs (the node is released)");
 		return;
 	}
-	if (!slot_take(n->provider, n))
+	if (!node_op_slot(n->provider, n))
 		return;
 	n->rebuilding = rebuild;
 	if (n->row.phase != NODE_RELEASING) {
 		node_phase(e, n, NODE_RELEASING);
 		str_replace(&n->row.error, NULL);
 		n->row.attempts = 0;
+		str_replace(&n->row.reboot, NULL);
 		event_add(e, NULL, n, NULL, NULL, rebuild ? "rebuilding" : "releasing");
 	}
-	struct node_op *op = op_new(e, n, OP_DESTROY);
+	struct node_op *op = node_op_new(e, n, OP_DESTROY);
 	op->intent = engine_new_id(e);
 	struct row_intent intent = {op->intent, INTENT_DESTROY, n->row.id, n->row.incarnation, now_ms()};
 	store_put_intent(engine_batch(e), &intent);
 	op->call.done = destroy_done;
-	op->call.progress = on_progress;
+	op->call.progress = node_op_progress;
 	for (size_t i = 0; i < n->n_roles; i++)
 		count_node_role(e, n->roles[i]);
 	stale_nodes_input(e, n->deployment);
 	effect_add(e, destroy_submit, op);
-}
-
-/* ---- power ---- */
-
-static const char *const power_words[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle", [POWER_RESET] = "reset"};
-
-/* What is to be done about its power now; false: nothing. */
-static bool power_step_of(const struct node *n, enum power *ret)
-{
-	bool off = n->row.power && !strcmp(n->row.power, "off");
-	*ret = off ? POWER_OFF : POWER_ON;
-	if (n->row.power && !off) {
-		*ret = !strcmp(n->row.power, "reset") ? POWER_RESET : POWER_CYCLE;
-		return true;
-	}
-	return n->off != off;
-}
-
-static void power_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
-{
-	struct node_op *op = call->data;
-	struct engine *e = op->e;
-	engine_wrlock(e);
-	struct node *n = op_node(op);
-	if (n && n->row.incarnation == op->incarnation) {
-		if (rc == -ENOTSUP && n->row.power) {
-			/* It was taken, because nobody knew, and cannot be: it is not asked again. */
-			event_add(e, NULL, n, NULL, NULL, "power %s: %s", n->row.power, err_msg(err));
-			str_replace(&n->row.power, NULL);
-			mark_node(e, n);
-		} else if (rc < 0) {
-			_cleanup_free_ char *what = xasprintf("power %s", power_words[op->power]);
-			step_failed(e, n, what, op_why(op, err), false);
-		} else {
-			if (count)
-				machine_take(n, machines);
-			if (op->power != POWER_OFF && op->power != POWER_ON)
-				str_replace(&n->row.power, NULL);
-			n->off = op->power == POWER_OFF;
-			n->contacted = !n->off && n->provider->ops->simulate != NULL;
-			n->unreachable = false;
-			n->row.attempts = 0;
-			str_replace(&n->row.error, NULL);
-			if (op->power == POWER_ON)
-				event_add(e, NULL, n, NULL, NULL, "powered on again");
-			else
-				event_add(e, NULL, n, NULL, NULL, "power %s: done", power_words[op->power]);
-			mark_node(e, n);
-		}
-	}
-	engine_wrunlock(e);
-	op_end(op);
-}
-
-static void power_submit(struct engine *e, void *arg)
-{
-	struct node_op *op = arg;
-	deadline_start(op);
-	ssh_pool_drop(e->pool, (uint64_t)op->node_id);
-	op->provider->ops->power(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, op->power, &op->call);
-}
-
-/* true: its power is being seen to. */
-static bool power_step(struct engine *e, struct node *n)
-{
-	enum power power;
-	if (!power_step_of(n, &power))
-		return false;
-	if (!slot_take(n->provider, n))
-		return true;
-	struct node_op *op = op_new(e, n, OP_POWER);
-	op->power = power;
-	op->call.done = power_done;
-	op->call.progress = on_progress;
-	if (power != POWER_ON)
-		n->contacted = false;
-	effect_add(e, power_submit, op);
-	return true;
 }
 
 void node_op_cancel(struct engine *e, struct node *n)
@@ -675,7 +602,7 @@ static void cancel_submit(struct engine *e, void *arg)
 	engine_wrunlock(e);
 	if (op && op->kind == OP_CONTACT)
 		contact_cancel(&op->contact);
-	else if (op)
+	else if (op && op->kind != OP_REBOOT) /* that ends within seconds */
 		op->provider->ops->cancel(op->provider->instance, &op->call);
 	free(c);
 }
@@ -714,6 +641,8 @@ static bool has_given_up(const struct node *n)
 
 static int64_t contact_timeout(const struct node *n)
 {
+	if (n->row.reboot && n->row.phase == NODE_BOOTING)
+		return REBOOT_TIMEOUT_MS;
 	return n->provider->ops->declared_only || n->row.phase == NODE_READY ? DECLARED_TIMEOUT_MS : BOOT_TIMEOUT_MS;
 }
 
@@ -724,7 +653,7 @@ static void contact_step(struct engine *e, struct node *n)
 	if (secrets_key_ready(e, n, &why))
 		contact_begin(e, n, contact_timeout(n));
 	else if (why)
-		step_failed(e, n, "contact", why, true);
+		node_step_failed(e, n, "contact", why, true);
 }
 
 /* What a person asked for is done to a node that is held, paused or about to be released, too; one without a machine is adopted when it has one. */
@@ -763,7 +692,7 @@ void node_step(struct engine *e, struct node *n)
 		n->unapproved = false;
 
 	if (n->op) {
-		if ((leaving && node_step_approved(n) && n->op->kind != OP_DESTROY) || (n->row.power && n->op->kind == OP_CONTACT))
+		if ((leaving && node_step_approved(n) && n->op->kind != OP_DESTROY) || ((n->row.power || n->off) && n->op->kind == OP_CONTACT))
 			node_op_cancel(e, n);
 		if (n->cancel_op) {
 			n->cancel_op = false;
@@ -826,9 +755,9 @@ void node_step(struct engine *e, struct node *n)
 		} else {
 			n->waits_for = NULL;
 		}
-		if (given_up || n->gone || power_step(e, n) || n->off)
+		if (given_up || n->gone || power_step(e, n) || n->off || reboot_step(e, n))
 			return;
-		if (n->provider->ops->simulate && !n->contacted)
+		if (n->provider->ops->simulate && (!n->contacted || n->row.phase == NODE_BOOTING))
 			node_ready(e, n);
 		else if (n->provider->ops->simulate)
 			return;

@@ -198,8 +198,15 @@ static void free_node(struct engine *e, struct node_role *nr)
 		queue_limited(e, n);
 }
 
-static void finished(struct engine *e, struct node_role *nr, const struct run_done *done)
+static void finished(struct engine *e, struct node_role *nr, const struct run_done *ended)
 {
+	struct run_done endless = *ended;
+	const struct run_done *done = ended;
+	if (ended->result == RUN_REBOOT && reboots_without_end(nr)) {
+		endless.result = RUN_FAILED;
+		endless.why = "it asked for a reboot every time that it was run again after one";
+		done = &endless;
+	}
 	struct run_summary *s = summary_of(nr, nr->row.last_run);
 	bool refused = done->result == RUN_REFUSED, lost = done->result == RUN_UNREACHABLE || refused;
 	bool never = done->result == RUN_NOT_STARTED;
@@ -237,6 +244,8 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 			json_t *none = done->outputs ? NULL : json_object();
 			outputs_take(e, nr, none ? none : done->outputs);
 			json_decref(none);
+		} else if (done->result == RUN_REBOOT) {
+			str_replace(&nr->row.error, NULL);
 		} else {
 			nr->row.attempts++;
 			str_replace(&nr->row.error, nr->cancelled_by ? nr->cancelled_by : done->why ? done->why : run_result_name(done->result));
@@ -266,13 +275,15 @@ static void finished(struct engine *e, struct node_role *nr, const struct run_do
 		event_add(e, NULL, NULL, nr, NULL, "lost sight of its run: %s", done->why ? done->why : "");
 	else if (nr->cancelled_by)
 		event_add(e, NULL, NULL, nr, NULL, "%s", nr->cancelled_by);
-	else if (!never)
+	else if (!never && done->result != RUN_REBOOT)
 		event_add(e, NULL, NULL, nr, NULL, "%s: %s", run_result_name(done->result), done->why ? done->why : "");
 	bool removal = nr->removing || drop_is_removal(nr);
 	str_replace(&nr->cancelled_by, NULL);
 	mark_node_role(e, nr);
+	if (nr->run && nr->run->reboot && (done->result == RUN_OK || done->result == RUN_REBOOT))
+		reboot_want(e, nr);
 	free_node(e, nr);
-	if (!lost && !never && !removal && done->result != RUN_OK && nr->def && !node_role_failed_for_good(nr))
+	if (!lost && !never && !removal && done->result != RUN_OK && done->result != RUN_REBOOT && nr->def && !node_role_failed_for_good(nr))
 		retry_later(e, nr);
 	runs_prune(e, nr);
 	queue_node_role(e, nr);
@@ -386,6 +397,10 @@ static void item_done(struct run_item *item, const struct run_done *done)
 	r->over = true;
 	end->r = r;
 	end->outputs = done->outputs ? json_deep_copy(done->outputs) : json_object();
+	end->done = *done;
+	end->done.outputs = end->outputs;
+	reboot_asked(r, &end->done);
+	done = &end->done;
 	end->redact_log = outputs_hide(r->e, r->def, end->outputs, &r->held);
 	end->why = xstrdup(done->why);
 	if (end->why)
@@ -402,12 +417,11 @@ static void item_done(struct run_item *item, const struct run_done *done)
 	json_t *to_show = outputs_to_show(end->outputs);
 	end->text = json_document(to_show);
 	json_decref(to_show);
-	end->done = *done;
 	end->done.why = end->why;
-	end->done.outputs = end->outputs;
+	const json_t *reported = done->report;
 	end->done.report = NULL;
-	if (done->report) {
-		json_t *report = redacted(r->e->redactor, done->report);
+	if (reported) {
+		json_t *report = redacted(r->e->redactor, reported);
 		end->report = json_document(report);
 		json_decref(report);
 	}

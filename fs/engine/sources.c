@@ -311,7 +311,7 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 		l->p->listed = true;
 		for (struct node *n = e->m.nodes_by_name; n; n = n->hh_name.next) {
 			/* Only what was there, at rest, before the question was asked. */
-			if (n->provider != l->p || n->op || n->rebuilding || (n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) ||
+			if (n->provider != l->p || n->rebuilding || (n->row.phase != NODE_BOOTING && n->row.phase != NODE_READY) ||
 			        n->row.since >= l->began)
 				continue;
 			struct listed *found = NULL;
@@ -320,7 +320,8 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 			const struct machine *m = found ? found->m : NULL;
 			if (m && m->incarnation != (uint32_t)n->row.incarnation)
 				m = machine_of(machines, count, n);
-			seen(e, n, m);
+			if (!n->op || (n->op->kind == OP_CONTACT && m && !m->running)) /* what does not run will not answer */
+				seen(e, n, m);
 		}
 	}
 	provider_look_at_room(e, l->p);

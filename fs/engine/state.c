@@ -55,7 +55,7 @@ enum node_role_state node_role_state(const struct node_role *nr)
 	if (!nr->def || !nr->node->deployment || !nr->node->deployment->def)
 		return node_role_succeeded(nr) ? NR_ACTIVE : NR_TODO;
 	if (!nr->due && node_role_is_active(nr))
-		return NR_ACTIVE;
+		return node_role_reboots(nr) ? NR_BLOCKED : NR_ACTIVE;
 	if (nr->node->row.phase != NODE_PLANNED || !nr->unapproved) {
 		if (!node_is_up(nr->node) && !(nr->node->row.phase == NODE_PLANNED && nr->node->unapproved))
 			return NR_BLOCKED;
@@ -254,13 +254,15 @@ enum node_state node_state(const struct node *n)
 	case NODE_BOOTING:
 		return NS_BOOTING;
 	default:
-		return NS_READY;
+		return n->row.reboot ? NS_BOOTING : NS_READY;
 	}
 }
 
 static void node_waiting(const struct node *n, struct buf *out)
 {
-	if (n->progress)
+	if (n->row.reboot)
+		buf_addf(out, "rebooting, as %s asked, ", n->row.reboot);
+	else if (n->progress)
 		buf_addf(out, "%s, ", n->progress);
 	ago(out, n->row.since);
 	if (n->row.error)
@@ -457,7 +459,8 @@ static bool deployment_reached(const struct deployment *d)
 		const struct node *n = d->nodes[i];
 		if (n->row.held)
 			continue;
-		if (!n->wanted || n->row.phase != NODE_READY || n->unapproved || n->unreachable || n->off || node_failed(n) || node_needs_rebuild(n))
+		if (!n->wanted || n->row.phase != NODE_READY || n->unapproved || n->unreachable || n->off || n->row.reboot || node_failed(n) ||
+		        node_needs_rebuild(n))
 			return false;
 	}
 	return true;

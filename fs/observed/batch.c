@@ -132,6 +132,7 @@ void store_put_node(struct store_batch *b, const struct row_node *r)
 	number(b, r->wish_adopt);
 	text(b, r->power);
 	text(b, r->power_by);
+	text(b, r->reboot);
 }
 
 void store_del_node(struct store_batch *b, int64_t id)

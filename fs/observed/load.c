@@ -74,6 +74,7 @@ static void node_row(struct store_contents *c, sqlite3_stmt *st)
 	        .wish_adopt = number(st, 29),
 	        .power = text(st, 30),
 	        .power_by = text(st, 31),
+	        .reboot = text(st, 32),
 	};
 	if (number(st, 0) > c->max_id)
 		c->max_id = number(st, 0);
@@ -248,7 +249,7 @@ void row_deployment_release(struct row_deployment *r)
 void row_node_release(struct row_node *r)
 {
 	char *all[] = {r->name, r->deployment, r->group, r->provider, r->machine, r->address, r->user, r->key, r->host_key, r->image, r->spec,
-	        r->recipe, r->facts, r->error, r->held, r->held_by, r->approved, r->power, r->power_by};
+	        r->recipe, r->facts, r->error, r->held, r->held_by, r->approved, r->power, r->power_by, r->reboot};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		free(all[i]);
 }

@@ -54,6 +54,7 @@ static const char *const migrations[] = {
         "ALTER TABLE deployments ADD COLUMN dirty INTEGER; ALTER TABLE runs ADD COLUMN dirty INTEGER;",
         "ALTER TABLE node_roles ADD COLUMN remover TEXT;",
         "ALTER TABLE nodes ADD COLUMN power TEXT; ALTER TABLE nodes ADD COLUMN power_by TEXT;",
+        "ALTER TABLE nodes ADD COLUMN reboot TEXT;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 const int store_schema_version = SCHEMA_VERSION;
@@ -61,7 +62,7 @@ const int store_schema_version = SCHEMA_VERSION;
 static const char *const statements[N_STATEMENTS] = {
         [PUT_DEPLOYMENT] = "INSERT OR REPLACE INTO deployments VALUES(?,?,?,?,?,?,?,?)",
         [DEL_DEPLOYMENT] = "DELETE FROM deployments WHERE id=?",
-        [PUT_NODE] = "INSERT OR REPLACE INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        [PUT_NODE] = "INSERT OR REPLACE INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         [DEL_NODE] = "DELETE FROM nodes WHERE id=?",
         [DEL_NODE_RUNS] = "DELETE FROM runs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",
         [DEL_NODE_OUTPUTS] = "DELETE FROM outputs WHERE node_role_id IN (SELECT id FROM node_roles WHERE node_id=?)",

@@ -49,6 +49,7 @@ struct row_node {
 	int64_t created;                              /* when this incarnation was created */
 	char *power;                                  /* what a person wants of it: "off", or once "cycle" or "reset"; NULL: that it runs */
 	char *power_by;
+	char *reboot; /* the role that asked for one which is not over; NULL: none did */
 	char *recipe; /* JSON: how its image was made, as fs/engine/recipe.c has it; NULL: not known. A different one is a rebuild */
 };
 struct row_node_role {

@@ -234,7 +234,7 @@ const struct entry run_entries[] = {
         {.name = "result",
                 .mode = S_IFREG | 0444,
                 .render = render_run_result,
-                .help = "running, ok, failed, unreachable, timed-out, cancelled or interrupted"},
+                .help = "running, ok, failed, unreachable, timed-out, cancelled, interrupted or reboot (to be run again after one)"},
         {.name = "exit_status", .mode = S_IFREG | 0444, .render = render_run_exit, .help = "of the content; empty where there is none"},
         {.name = "why", .mode = S_IFREG | 0444, .render = render_run_why, .help = "how it failed; empty when it did not"},
         {.name = "digest", .mode = S_IFREG | 0444, .render = render_run_digest, .help = "what it began with"},

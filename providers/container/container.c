@@ -70,6 +70,7 @@ static int container_open(const struct provider_host *host, const struct setting
 const struct provider_ops provider_container = {
         .api = PROVIDER_API,
         .type = "container",
+        .reboot_by_power = true,
         .help = "system containers on this machine, made from a cached root tree; the default",
         .default_image = HOST_DEFAULT_IMAGE,
         .keys = keys,

@@ -99,6 +99,19 @@ expect "whether its further disk is there" "$(jq '[.disks[].size] | index(104857
 eventually 20 "something on its console" test -s "$vm/console"
 expect "the image of both" "$(sort -u "$vm/image" "$MNT/nodes/mixed-box-1/image")" debian-12
 
+# A role asks for a reboot: the machine does it itself, and the role goes on behind it.
+document roles/kernel/role.ini <<<$'[role]\nrunner = script\ntimeout = 5m'
+document roles/kernel/apply <<<$'#!/bin/sh\ncat /proc/sys/kernel/random/boot_id >"$REBAR_OUTPUTS/boot"\n[ -e /root/first ] && exec cp /root/first "$REBAR_OUTPUTS/first"\nmv "$REBAR_OUTPUTS/boot" /root/first\necho again >"$REBAR_OUTPUTS/reboot"'
+chmod +x "$REPO/roles/kernel/apply"
+sed -i 's/^memory = 384M/&\nroles = meet, kernel/' "$REPO/deployments/mixed/deployment.ini"
+before=$(qemus)
+settle mixed 300
+say "rebooted after $SECONDS s"
+expect "its process after a reboot" "$(qemus)" "$before"
+expect_match "events" "$(cat "$MNT/events")" 'mixed-vm-1: reboots, as kernel asked'
+expect "runs of the role" "$(runs "$vm/roles/kernel")" 2
+[ "$(cat "$vm/roles/kernel/outputs/boot")" != "$(cat "$vm/roles/kernel/outputs/first")" ] || fail "it was not rebooted between its runs"
+
 # Taken up again: the same process, nothing runs a second time.
 before=$(qemus)
 ran=$(runs "$vm/roles/meet")

@@ -1,5 +1,5 @@
 #!/bin/bash
-# As steps, with real containers: each life makes two nodes, runs roles on them, puts one in the place of itself and destroys both, and the daemon is killed
+# As steps, with real containers: each life makes two nodes, runs roles on them, reboots them for a role, puts one in the place of itself and destroys both, and the daemon is killed
 # once in it, at every FAULT_STEP-th step from FAULT_FIRST on. In the end of each nothing may be lost, made twice or left over:
 #
 #   - there is one container for each node, and the host has no others of this daemon: no process, no link, no control group
@@ -20,9 +20,11 @@ ROWS=${FAULT_ROWS:-/dev/stdout}
 
 printf '[provider]\ntype = container\nimage = tree\n[container]\nboot = sshd\n[image tree]\nsource = %s\n' "$tree" | document providers/c/provider.ini
 printf '[role]\nrunner = script\nonce = yes\n' | document roles/disk/role.ini
-printf '[role]\nrunner = script\nrequires = disk\nwants = nodes\nretries = 3\nbackoff = 100ms\n' | document roles/app/role.ini
+printf '[role]\nrunner = script\nrequires = disk, kernel\nwants = nodes\nretries = 3\nbackoff = 100ms\n' | document roles/app/role.ini
+printf '[role]\nrunner = script\nretries = 3\nbackoff = 100ms\n' | document roles/kernel/role.ini
+printf '#!/bin/sh\n[ ! -e /root/kernel ] || exit 0\necho again >"$REBAR_OUTPUTS/reboot"\ncut -d " " -f 22 /proc/1/stat >/root/kernel\n' | document roles/kernel/apply
 printf '#!/bin/sh\necho made >>/root/disk\n' | document roles/disk/apply
-printf '#!/bin/sh\ntest -s /root/disk\n' | document roles/app/apply
+printf '#!/bin/sh\ntest -s /root/disk && [ "$(cut -d " " -f 22 /proc/1/stat)" != "$(cat /root/kernel)" ]\n' | document roles/app/apply
 chmod +x "$REPO"/roles/*/apply
 printf '[deployment]\nprovider = c\n[nodes n]\ncount = 2\nroles = app\n' | document deployments/d/deployment.ini
 

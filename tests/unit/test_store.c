@@ -670,6 +670,7 @@ static const char *const before[] = {
         "ALTER TABLE deployments DROP COLUMN dirty; ALTER TABLE runs DROP COLUMN dirty",
         "ALTER TABLE node_roles DROP COLUMN remover",
         "ALTER TABLE nodes DROP COLUMN power; ALTER TABLE nodes DROP COLUMN power_by",
+        "ALTER TABLE nodes DROP COLUMN reboot",
 };
 
 /* Nothing is lost but what the version did not have: with number 1 the memory of numbers that are gone. */
