@@ -1,4 +1,5 @@
-/* Opens, reads and closes files in turn, N times in all, and prints the microseconds that one took. usage: openread N FILE... */
+/* Opens, reads and closes files in turn, N times in all, and prints the microseconds that one took and that the slowest took.
+ * usage: openread N FILE... */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: openread N FILE...\n");
 		return 2;
 	}
-	double start = now_us();
+	double start = now_us(), last = start, slowest = 0;
 	for (long i = 0; i < n; i++) {
 		const char *path = argv[2 + i % (argc - 2)];
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -32,7 +33,11 @@ int main(int argc, char **argv)
 			fprintf(stderr, "openread: cannot read '%s': %s\n", path, strerror(errno));
 			return 1;
 		}
+		double now = now_us();
+		if (now - last > slowest)
+			slowest = now - last;
+		last = now;
 	}
-	printf("%.2f\n", (now_us() - start) / (double)n);
+	printf("%.2f %.0f\n", (last - start) / (double)n, slowest);
 	return 0;
 }
