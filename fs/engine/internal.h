@@ -451,6 +451,13 @@ void node_step_failed(struct engine *e, struct node *n, const char *what, const 
 void node_refused(struct engine *e, struct node *n, const char *why);
 void node_op_cancel(struct engine *e, struct node *n);
 
+/* unknown.c: machines of a provider that belong to no node. Lock held */
+void unknown_listed(struct engine *e, struct provider_object *p, const struct machine *machines, size_t n);
+void unknown_free(struct provider_object *p);
+/* ref: as shown. EINVAL: it is none of them, or the node none of the provider's; EBUSY. */
+int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref, const char *who, struct err **err);
+int unknown_adopt(struct engine *e, struct provider_object *p, const char *ref, struct node *n, const char *who, struct err **err);
+
 /* power.c: lock held */
 bool power_step(struct engine *e, struct node *n);        /* true: its power is being seen to */
 void reboot_asked(struct run *r, struct run_done *done);  /* takes the wish out of its outputs; on any thread */

@@ -29,20 +29,19 @@ static void slot_free(struct engine *e, struct provider_object *p)
 	while (woken < p->n_waiting) {
 		int64_t id = p->waiting[woken++];
 		struct node *n = model_node_id(&e->m, id);
-		struct node_role *nr = n ? NULL : model_node_role_id(&e->m, id);
+		struct node_role *nr = model_node_role_id(&e->m, id); /* of both, when the node's number came with an adopted machine */
 		if (id == p->waiting_check)
 			p->waiting_check = 0;
 		if (n) {
 			n->waits_for_slot = false;
 			queue_node(e, n);
-			break;
 		}
 		if (nr) {
 			nr->waits_for_slot = false;
 			queue_node_role(e, nr);
-			if (nr->due)
-				break;
 		}
+		if (n || (nr && nr->due))
+			break;
 	}
 	if (woken) {
 		memmove(p->waiting, p->waiting + woken, (p->n_waiting - woken) * sizeof *p->waiting);

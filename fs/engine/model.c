@@ -349,6 +349,7 @@ void model_release(struct model *m)
 		free(p->problem);
 		free(p->capacity);
 		free(p->networks);
+		unknown_free(p);
 		free(p->waiting);
 		free(p);
 	}

@@ -179,6 +179,7 @@ struct provider_object {
 	struct image *images; /* which are ready, being made, failed */
 	int64_t *waiting;     /* ids of nodes and node roles that wait for a free slot, in order */
 	size_t n_waiting, cap_waiting;
+	struct unknown *unknown; /* machines of its that belong to no node (unknown.c) */
 	size_t checks;         /* of runs: checks */
 	int64_t waiting_check; /* id of the one node role among them that waits with a check; 0: none does */
 	bool opening, listed, listing;
@@ -293,6 +294,7 @@ void git_waits(const struct model *m, struct buf *out); /* "git is in the middle
 /* ready, degraded... of a provider or role: one word and a sentence. */
 const char *provider_state_name(const struct provider_object *p); /* "ready", "error", "invalid" */
 void provider_why(const struct provider_object *p, struct buf *out);
+size_t provider_unknown(const struct provider_object *p, struct buf *out); /* how many; out (may be NULL): a table of them */
 const char *role_state_name(const struct role_object *r); /* "ready", "invalid" */
 void role_why(const struct role_object *r, struct buf *out);
 

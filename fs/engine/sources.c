@@ -324,6 +324,8 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 				seen(e, n, m);
 		}
 	}
+	if (rc == 0)
+		unknown_listed(e, l->p, machines, count);
 	provider_look_at_room(e, l->p);
 	engine_wrunlock(e);
 	HASH_CLEAR(hh, table);

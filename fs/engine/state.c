@@ -683,6 +683,9 @@ void provider_why(const struct provider_object *p, struct buf *out)
 				return;
 			}
 		buf_adds(out, p->capacity ? p->capacity : p->ops->help);
+		size_t unknown = provider_unknown(p, NULL);
+		if (unknown)
+			buf_addf(out, "; %zu machine%s to no node, see unknown", unknown, unknown == 1 ? " belongs" : "s belong");
 	}
 }
 

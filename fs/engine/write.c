@@ -11,6 +11,7 @@ struct verb_call {
 	struct write_request *w;
 	const char *arg; /* rest of the line, "" */
 	const char *who;
+	struct provider_object *p;
 	struct deployment *d; /* what the verb is for; those above it are set too */
 	struct node *n;
 	struct node_role *nr;
@@ -553,6 +554,26 @@ static int node_role_check(struct verb_call *c)
 	return checks_begin(c, check_want(c->e, c->n, c->nr->row.role));
 }
 
+/* ---- providers ---- */
+
+static int provider_adopt(struct verb_call *c)
+{
+	_cleanup_free_ char *ref = xstrndup(c->arg, strcspn(c->arg, " \t"));
+	const char *name = c->arg + strlen(ref);
+	name += strspn(name, " \t");
+	struct node *n = *name ? model_node(&c->e->m, name) : NULL;
+	if (!*name)
+		return err_set(c->err, EINVAL, "say which machine and for which node: adopt MACHINE NODE");
+	if (!n)
+		return err_set(c->err, EINVAL, "there is no node '%s': describe it first, while its deployment is paused or waits for 'apply'", name);
+	return unknown_adopt(c->e, c->p, ref, n, c->who, c->err);
+}
+
+static int provider_destroy(struct verb_call *c)
+{
+	return *c->arg ? unknown_destroy(c->e, c->p, c->arg, c->who, c->err) : err_set(c->err, EINVAL, "say which machine: destroy MACHINE");
+}
+
 /* ---- the tables ---- */
 
 static const struct verb root_verbs[] = {
@@ -560,6 +581,11 @@ static const struct verb root_verbs[] = {
         {"resume", "", "go on after pause", root_resume},
         {"check", "", "find out, without changing anything, whether all that is active still is as it was left", root_check},
         {"adopt", "", "take over nodes that carry another owner's mark, where contact was refused for that", root_adopt},
+        {0},
+};
+static const struct verb provider_verbs[] = {
+        {"adopt", "MACHINE NODE", "give a machine of 'unknown' to a node that is described and has none yet", provider_adopt},
+        {"destroy", "MACHINE", "destroy a machine of 'unknown'", provider_destroy},
         {0},
 };
 static const struct verb deployment_verbs[] = {
@@ -609,6 +635,7 @@ static const struct verb *verbs_of(enum object_kind kind)
 	case OBJECT_NODE_ROLE:
 		return node_role_verbs;
 	case OBJECT_PROVIDER:
+		return provider_verbs;
 	case OBJECT_ROLE:
 		break;
 	}
@@ -645,10 +672,13 @@ static int verb_run(struct engine *e, struct write_request *w, struct err **err)
 	c.arg = arg + strspn(arg, " \t");
 	if (w->kind == OBJECT_NODE_ROLE && (c.nr = model_node_role_id(&e->m, w->id)))
 		c.n = c.nr->node;
+	if (w->kind == OBJECT_PROVIDER)
+		c.p = model_provider_id(&e->m, w->id);
 	if (w->kind == OBJECT_NODE)
 		c.n = model_node_id(&e->m, w->id);
 	c.d = w->kind == OBJECT_DEPLOYMENT ? model_deployment_id(&e->m, w->id) : c.n ? c.n->deployment : NULL;
-	if ((w->kind == OBJECT_NODE_ROLE && !c.nr) || (w->kind == OBJECT_NODE && !c.n) || (w->kind == OBJECT_DEPLOYMENT && !c.d))
+	if ((w->kind == OBJECT_NODE_ROLE && !c.nr) || (w->kind == OBJECT_NODE && !c.n) || (w->kind == OBJECT_DEPLOYMENT && !c.d) ||
+	        (w->kind == OBJECT_PROVIDER && !c.p))
 		return err_set(err, ESTALE, "it is not there any more");
 
 	const struct verb *table = verbs_of(w->kind);

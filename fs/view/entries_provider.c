@@ -33,6 +33,11 @@ static void render_networks(const struct object *o, struct buf *out)
 	buf_adds(out, o->provider->networks ? o->provider->networks : "");
 }
 
+static void render_unknown(const struct object *o, struct buf *out)
+{
+	provider_unknown(o->provider, out);
+}
+
 static bool is_from(const struct node *n, const struct object *o)
 {
 	return n->provider == o->provider;
@@ -97,9 +102,14 @@ const struct entry provider_entries[] = {
                 .render = render_networks,
                 .help = "the network of its machines, as last asked, seconds ago; empty where it makes none"},
         {.name = "addresses", .mode = S_IFREG | 0444, .render = render_addresses, .help = "each address that a node of it has, and the node"},
+        {.name = "unknown",
+                .mode = S_IFREG | 0444,
+                .render = render_unknown,
+                .help = "machines that carry our mark and belong to no node: nothing is done to them but by 'adopt' or 'destroy'"},
         {.name = "nodes", .mode = S_IFDIR | 0755, .list = list_nodes, .find = find_node, .help = "links to the nodes that come from here"},
         ENTRY_DESIRED("each key that provider.ini has or could have"),
         ENTRY_REFUSED,
+        ENTRY_CTL("read: the verbs; write: one of them"),
         {0},
 };
 

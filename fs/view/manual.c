@@ -76,6 +76,7 @@ void manual_text(const struct object *o, struct buf *out)
 	for (int kind = 0; kind < PLACE_KINDS; kind++)
 		add_table(out, (enum place_kind)kind, titles[kind]);
 	add_verbs(out, OBJECT_ROOT, "Verbs of ctl");
+	add_verbs(out, OBJECT_PROVIDER, "Verbs of providers/NAME/ctl");
 	add_verbs(out, OBJECT_DEPLOYMENT, "Verbs of deployments/NAME/ctl");
 	add_verbs(out, OBJECT_NODE, "Verbs of nodes/NAME/ctl");
 	add_verbs(out, OBJECT_NODE_ROLE, "Verbs of nodes/NAME/roles/ROLE/ctl");
