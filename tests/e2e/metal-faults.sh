@@ -1,8 +1,8 @@
 #!/bin/bash
 # limit: 900
 # Metal that goes wrong while it is installed: no disk, one too small, somebody else's, two of them, what arrives is not what was sent, death on the way,
-# no boot at all. Each is a sentence in 'why', no other disk is touched, and a stranger on the wire is given nothing. BMCs, DHCP, HTTP and the installer
-# are real; the machines are namespaces (see metal-machine), so nothing has to boot.
+# no boot at all. Each is a sentence in 'why', no other disk is touched, and a stranger on the wire is given nothing; one that is killed when it runs is
+# switched on again. BMCs, DHCP, HTTP and the installer are real; the machines are namespaces (see metal-machine), so nothing has to boot.
 . "$(dirname "$0")/lib.sh"
 needs root fuse mmdebstrap qemu-img mke2fs ipmi_sim ipmitool dnsmasq busybox setpriv unshare nsenter
 [ -c /dev/net/tun ] || skip "needs /dev/net/tun"
@@ -61,6 +61,7 @@ value_becomes 20 "$MNT/deployments/d/state" proposed
 expect_match "the plan" "$(cat "$MNT/deployments/d/plan")" 'node fine .*writes the only disk'
 apply d
 eventually 600 "an answer to machines that are being installed" sh -c 'ls "$1"/providers/lab/http/*/boot.ipxe' - "$STATE"
+root_tree >"$lab/tree"
 say "$SECONDS s: the image is there"
 
 # While the silent one is waited for, a stranger asks; with the silent one's card it would have been answered.
@@ -103,6 +104,15 @@ done
 expect "blocks and time of the foreign disk" "$(stat -c "%b %y" "$lab/foreign/xvdz.disk")" "$foreign"
 [ ! -e "$lab/bystander/qemu.pid" ] || fail "the bystander was switched on"
 
+
+# Killed when it runs: its BMC says so, and it is switched on again.
+value_becomes 60 "$MNT/nodes/fine/state" ready
+kill -KILL "$(cat "$lab/fine/qemu.pid")"
+eventually 120 "its being off is seen" grep -q 'fine.* does not run' "$MNT/events"
+eventually 60 "its power" grep -q 'fine.* powered on again' "$MNT/events"
+value_becomes 60 "$MNT/nodes/fine/state" ready
+expect "its boots from its disk" "$(grep -c 'boots from its disk' "$lab/fine/console.log")" 2
+say "$SECONDS s: fine was killed and is ready again"
 destroy d 120
 expect "records that are left" "$(ls "$STATE/providers/lab/nodes")" ""
 stop

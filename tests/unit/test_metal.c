@@ -5,8 +5,10 @@
 #include "providers/metal/metal.h"
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -206,6 +208,27 @@ Test(metal, a_bmc_that_answers_nobody_is_said)
 	no_time_passes();
 	put("hook", "echo 'Error: Unable to establish IPMI v2 / RMCP+ session'; exit 1\n", 0600);
 	complains("on", 3, "the BMC of m1 (192.0.2.1 port 623) does not answer, or not in IPMI 2.0\n");
+}
+
+/* By a real one, of a port that takes everything and says nothing. */
+Test(metal, a_bmc_that_takes_everything_and_answers_nothing_is_said)
+{
+	static const char real[] = "/usr/bin/ipmitool";
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof at;
+	if (access(real, X_OK) < 0)
+		cr_skip_test("ipmitool is not installed");
+	int hole = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(bind(hole, (struct sockaddr *)&at, sizeof at), 0);
+	cr_assert_eq(getsockname(hole, (struct sockaddr *)&at, &len), 0);
+	_cleanup_free_ char *bmc = xasprintf("127.0.0.1\n%d\nadmin\nm1\n\n", ntohs(at.sin_port)),
+	                    *sentence = xasprintf("the BMC of m1 (127.0.0.1 port %d) does not answer, or not in IPMI 2.0\n", ntohs(at.sin_port));
+	put("m1/bmc", bmc, 0600);
+	no_time_passes();
+	/* not so patient as it is made to be */
+	put("ipmitool", "#!/bin/sh\nset -- $(printf '%s ' \"$@\" | sed 's/-N 2 -R 2/-N 1 -R 1/')\nexec /usr/bin/ipmitool \"$@\"\n", 0755);
+	complains("on", 3, sentence);
+	close(hole);
 }
 
 Test(metal, a_call_that_hangs_is_ended)
