@@ -29,7 +29,7 @@ MAKEFLAGS += --no-print-directory
 lookup = $(or $(shell pkg-config $(1) $(PKGS)),$(error libraries are missing: run 'sudo make deps'))
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(call lookup,--cflags))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $(call lookup,--libs))$(PKG_LIBS)
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=314 -I. $(WARN) $(WERROR) -pthread $(PKG_CFLAGS) $(CFLAGS) $(SAN)
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DFUSE_USE_VERSION=314 -Duthash_malloc=xmalloc -I. $(WARN) $(WERROR) -pthread $(PKG_CFLAGS) $(CFLAGS) $(SAN)
 ALL_LIBS   = $(LDFLAGS) $(PKG_LIBS) -pthread -lm
 
 SRCS  := $(filter-out fs/main.c,$(wildcard fs/*.c fs/*/*.c providers/*.c providers/*/*.c runners/*.c runners/*/*.c))

@@ -603,6 +603,7 @@ int main(int argc, char **argv)
 {
 	struct options o = {0};
 	private_json();
+	uv_replace_allocator(xmalloc, xrealloc, xcalloc, free); /* before its first use; it cannot do without memory any more than we can */
 	int rc = EXIT_USAGE;
 	/* What our parent left open is nobody's business below us: a container would keep a shell's pipe open for as long as it lives. */
 	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);

@@ -25,7 +25,7 @@ static void init(void)
 	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
 	if (!sha256 || !sha1 || pthread_key_create(&thread_hasher, thread_ends))
-		abort();
+		out_of_memory();
 }
 
 struct hasher *hasher_new(void)
@@ -34,7 +34,7 @@ struct hasher *hasher_new(void)
 	struct hasher *h = xmalloc(sizeof *h);
 	h->ctx = EVP_MD_CTX_new();
 	if (!h->ctx)
-		abort();
+		out_of_memory();
 	hasher_reset(h);
 	return h;
 }
@@ -42,7 +42,7 @@ struct hasher *hasher_new(void)
 void hasher_reset(struct hasher *h)
 {
 	if (EVP_DigestInit_ex(h->ctx, sha256, NULL) != 1)
-		abort();
+		out_of_memory();
 }
 
 struct hasher *hasher_new_blob(uint64_t size, bool is_sha256)
@@ -51,7 +51,7 @@ struct hasher *hasher_new_blob(uint64_t size, bool is_sha256)
 	char head[32];
 	int n = snprintf(head, sizeof head, "blob %" PRIu64, size);
 	if (!is_sha256 && EVP_DigestInit_ex(h->ctx, sha1, NULL) != 1)
-		abort();
+		out_of_memory();
 	hasher_add(h, head, (size_t)n + 1); /* with its NUL */
 	return h;
 }
@@ -103,7 +103,7 @@ void hash_bytes(const void *data, size_t len, struct hash *ret)
 void hash_keyed(const struct hash *key, const void *data, size_t len, struct hash *ret)
 {
 	if (!HMAC(EVP_sha256(), key->b, sizeof key->b, data, len, ret->b, NULL))
-		abort();
+		out_of_memory();
 }
 
 void hash_hex(const struct hash *h, char hex[HASH_HEX])

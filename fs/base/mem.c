@@ -3,13 +3,17 @@
 #include <stdio.h>
 #include <string.h>
 
+void out_of_memory(void)
+{
+	static const char msg[] = "rebarfs: out of memory\n";
+	(void)!write(STDERR_FILENO, msg, sizeof msg - 1);
+	abort();
+}
+
 static void *must(void *p)
 {
-	if (!p) {
-		static const char msg[] = "rebarfs: out of memory\n";
-		(void)!write(STDERR_FILENO, msg, sizeof msg - 1);
-		abort();
-	}
+	if (!p)
+		out_of_memory();
 	return p;
 }
 
@@ -21,6 +25,11 @@ void *xmalloc(size_t size)
 void *xcalloc(size_t n, size_t size)
 {
 	return must(calloc(n ? n : 1, size ? size : 1));
+}
+
+void *xrealloc(void *p, size_t size)
+{
+	return must(realloc(p, size ? size : 1));
 }
 
 void *xreallocarray(void *p, size_t n, size_t size)

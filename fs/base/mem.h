@@ -6,8 +6,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* For what a library could not do, which only a lack of memory explains. */
+void out_of_memory(void) __attribute__((noreturn, cold));
 void *xmalloc(size_t size);
 void *xcalloc(size_t n, size_t size);
+void *xrealloc(void *p, size_t size);
 void *xreallocarray(void *p, size_t n, size_t size);
 char *xstrdup(const char *s); /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);

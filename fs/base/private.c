@@ -55,7 +55,7 @@ static void json_wipe(void *block)
 
 void private_json(void)
 {
-	json_set_alloc_funcs(malloc, json_wipe);
+	json_set_alloc_funcs(xmalloc, json_wipe);
 }
 
 /* ---- files ---- */

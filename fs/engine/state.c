@@ -91,7 +91,9 @@ static void node_trouble(const struct node *n, struct buf *out);
 /* The first cause behind a node role that does not move: through any number of links. */
 static void first_cause(const struct model *m, const struct node_role *nr, struct buf *out)
 {
-	for (int hops = 0; hops < 64; hops++) {
+	/* Each link leads to a role further up in the graph, which has no cycles. */
+	size_t links = nr->node->deployment && nr->node->deployment->def ? nr->node->deployment->def->n_roles : 0;
+	for (size_t i = 0; i <= links; i++) {
 		const struct node *n = nr->node;
 		if (nr->running) {
 			buf_addf(out, "waiting for %s on %s (running ", nr->row.role, n->row.name);

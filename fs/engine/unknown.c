@@ -189,7 +189,7 @@ static void removal_submit(struct engine *e, void *arg)
 
 int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref, const char *who, struct err **err)
 {
-	struct unknown **at;
+	struct unknown **at = NULL;
 	int rc = find(p, ref, &at, err);
 	if (rc < 0)
 		return rc;
@@ -226,7 +226,7 @@ static void take_id(struct engine *e, struct node *n, int64_t id)
 
 int unknown_adopt(struct engine *e, struct provider_object *p, const char *ref, struct node *n, const char *who, struct err **err)
 {
-	struct unknown **at;
+	struct unknown **at = NULL;
 	int rc = find(p, ref, &at, err);
 	if (rc < 0)
 		return rc;

@@ -206,8 +206,8 @@ struct https *https_new(const struct https_spec *spec)
 
 	h->spec = spec;
 	h->curl = curl_global_init(CURL_GLOBAL_DEFAULT) ? NULL : curl_easy_init();
-	if (!h->curl) /* out of memory, as everywhere */
-		abort();
+	if (!h->curl)
+		out_of_memory();
 	set_options(h);
 	return h;
 }

@@ -1,6 +1,7 @@
 /* What a disk and a clock can do to the daemon, preloaded into it. A file named by REBARFS_TROUBLE says what is wrong at the moment, a word a line:
  *   io N      of N writes to the database and syncs of it one fails with EIO, which one is as good as random
  *   ro        every write to the database fails with EROFS
+ *   mem N     of 128 N allocations one fails
  *   clock N   the time of day is N seconds later (or earlier) than it is
  * Nothing is wrong while there is no such file. */
 #define _GNU_SOURCE
@@ -55,6 +56,41 @@ static int fails(int fd)
 	}
 	errno = code ? code : saved;
 	return code;
+}
+
+/* The C library's own names of them: asking for them by name would allocate. */
+extern void *__libc_malloc(size_t n), *__libc_calloc(size_t n, size_t size), *__libc_realloc(void *p, size_t n);
+
+static int no_memory(void)
+{
+	static atomic_uint allocations;
+	static atomic_long one_of; /* looked up now and then */
+	unsigned now = atomic_fetch_add(&allocations, 1);
+	if (now % 128 == 0) {
+		int saved = errno;
+		one_of = said("mem");
+		errno = saved;
+	}
+	long n = one_of;
+	if (n <= 0 || (now * 2654435761u >> 8) % (128 * (unsigned long)n))
+		return 0;
+	errno = ENOMEM;
+	return 1;
+}
+
+void *malloc(size_t n)
+{
+	return no_memory() ? NULL : __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+	return no_memory() ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t n)
+{
+	return no_memory() ? NULL : __libc_realloc(p, n);
 }
 
 #define NEXT(name)                                                                                                                                   \

@@ -86,6 +86,23 @@ no_files() {
 	prlimit --pid "$pid" --nofile="1024:$hard"
 }
 
+# Nothing here can go on without memory: it ends with a word, and the next one goes on where it was.
+no_memory() {
+	local n i
+	for ((n = 0; n < 10; n++)); do
+		echo "mem $((1 << n))" >"$D/trouble"
+		for ((i = 0; i < 40; i++)); do
+			dead && break
+			timeout 5 cat "$D/mnt/deployments/d/plan" "$D/mnt/status" >/dev/null 2>&1
+			sleep 0.02
+		done
+		rm "$D/trouble"
+		dead || continue
+		tail -n 1 "$D/daemon.log" | grep -q '^rebarfs: out of memory\|^fuse: ' || lost "it ended otherwise: $(tail -n 1 "$D/daemon.log")"
+		mount_it || lost "the next one cannot be mounted"
+	done
+}
+
 clock() {
 	local seconds
 	for seconds in 86400 -86400 3600 -30000000; do
@@ -112,6 +129,7 @@ trouble "database read-only" database 3 ro
 trouble "database error" database 3 "io 1"
 trouble "error now and then" now_and_then
 trouble "no file can be opened" no_files
+trouble "no memory" no_memory
 trouble "clock jumps" clock
 trouble "stopped for $STOP s" stopped
 exit $rc

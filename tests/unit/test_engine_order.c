@@ -148,6 +148,66 @@ Test(order, max_down_stops_at_a_broken_node)
 	rest("d", true);
 }
 
+Test(order, max_down_counts_who_is_held)
+{
+	put_provider("sim", "", QUICK);
+	put_role("a", "");
+	put(D_INI, "[deployment]\nprovider = sim\n[nodes n]\ncount = 3\nmax-down = 1\nroles = a\n");
+	open_engine();
+	rest("d", true);
+	cr_assert_eq(ctl_node("d-n-1", "hold for its disk"), 0);
+	put("roles/a/apply", "#!/bin/sh\necho other\n");
+	rest("d", false);
+	cr_expect_eq(runs_of("d"), 3, "nobody else goes down");
+	expect_has(why_of("d-n-2", "a"), "todo: max-down: ");
+	expect_has(why_of("d-n-3", "a"), "todo: max-down: ");
+	cr_assert_eq(ctl_node("d-n-1", "unhold"), 0);
+	rest("d", true);
+	cr_expect_eq(runs_of("d"), 6);
+}
+
+/* A machine put in the place of another is down until it has run what the old one had. */
+Test(order, max_down_rebuilds_one_by_one)
+{
+	put_provider("sim", "", "create-delay = 5ms\nrole-delay = 20ms\n");
+	put_role("a", "");
+	put(D_INI, "[deployment]\nprovider = sim\n[nodes n]\ncount = 4\nmax-down = 2\nroles = a\n");
+	open_engine();
+	rest("d", true);
+	int64_t before = locked(model->next_seq);
+	put(D_INI, "[deployment]\nprovider = sim\n[nodes n]\ncount = 4\nmax-down = 2\nroles = a\nmemory = 64M\nimage = other\n");
+	rest("d", false);
+	cr_assert_eq(apply_id("d"), 0, "%s", refused_why);
+	rest("d", true);
+	size_t now = 0, most = 0;
+	model_rdlock(model);
+	for (int64_t s = before; s < model->next_seq; s++) {
+		const char *text = model_event(model, s)->text;
+		if (!strcmp(text, "rebuilding") && ++now > most)
+			most = now;
+		else if (model_event(model, s)->role && is_run_end(text))
+			now--;
+	}
+	model_unlock(model);
+	cr_expect_eq(most, 2);
+	cr_expect_eq(n_events(NULL, NULL, "rebuilding"), 4);
+}
+
+/* The first cause is told, however far away it is. */
+Test(order, a_long_chain)
+{
+	put_provider("sim", "", FAILING);
+	put_role("r0", "retries = 0\n");
+	for (int i = 1; i < 100; i++) {
+		_cleanup_free_ char *name = xasprintf("r%d", i), *on = xasprintf("requires = r%d\n", i - 1);
+		put_role(name, on);
+	}
+	put(D_INI, "[deployment]\nprovider = sim\n[nodes n]\ncount = 1\nroles = r99\n");
+	open_engine();
+	rest("d", false);
+	expect_has(why_of("d-n-1", "r99"), "blocked: r0 on d-n-1 failed: simulated failure");
+}
+
 Test(order, a_failure_is_tried_again_and_then_said)
 {
 	two_roles(1, "retries = 2\nbackoff = 20ms\n", "requires = a\n", FAILING);
