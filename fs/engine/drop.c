@@ -1,11 +1,13 @@
 /* Roles that a node is to lose. What a run made may have to be taken away by the content that made it: its executable 'remove'. After each success it
  * is noted whether there is one, and what it takes to run it, because by the time it is wanted the role's document may be gone. A role of which the
  * node is to be rid stands in the plan until 'apply ID' if there is one, and is forgotten at once if not. A machine that is to be destroyed runs them
- * all first, in reverse order, each once and for a limited time: nothing that happens there keeps it. */
+ * all first, in reverse order, each once and for a limited time: nothing that happens there keeps it. Where several go at once, the order is that of
+ * all of them together, and none goes before the last script has run: it may be what that script has to talk to. */
 #include "fs/engine/internal.h"
 #include <errno.h>
 #include <string.h>
 
+#define LOOK_AGAIN_MS 300
 #define RELEASE_TIMEOUT_MS (2 * 60 * 1000) /* of one script, when its machine is about to go */
 
 struct remover {
@@ -257,6 +259,29 @@ bool drop_look(struct engine *e, struct node_role *nr)
 	return true;
 }
 
+/* Its machine is about to go: whatever happened, this was its one try. */
+static bool is_leaving(const struct node *n)
+{
+	return !n->wanted && (node_step_approved(n) || (n->deployment && n->deployment->row.destroying));
+}
+
+/* Another machine that is about to go has a script to run before this one may: of a role with a higher order than that. Machines that do not answer
+ * keep nobody waiting. */
+static bool others_go_first(const struct node *n, int64_t order)
+{
+	const struct deployment *d = n->deployment;
+	_cleanup_remover_ struct remover it = {0};
+	for (size_t i = 0; d && i < d->n_nodes; i++) {
+		const struct node *o = d->nodes[i];
+		if (o == n || !node_is_up(o) || !is_leaving(o))
+			continue;
+		for (size_t k = 0; k < o->n_roles; k++)
+			if (o->roles[k]->row.remover && remover_of(o->roles[k], &it) && it.order > order)
+				return true;
+	}
+	return false;
+}
+
 bool drop_release(struct engine *e, struct node *n)
 {
 	struct node_role *last = NULL;
@@ -270,6 +295,12 @@ bool drop_release(struct engine *e, struct node *n)
 			found = it;
 			found.requires = NULL;
 		}
+	if (!n->running && others_go_first(n, last ? found.order : -1)) {
+		n->waits_for = "no longer wanted: its machine goes when the others have run the remove scripts that come first";
+		node_look_again(e, n, LOOK_AGAIN_MS);
+		return true;
+	}
+	n->waits_for = NULL;
 	if (!last || n->off || n->gone || n->unreachable || !n->provider->instance)
 		return false;
 	if (n->running) {
@@ -283,12 +314,6 @@ bool drop_release(struct engine *e, struct node *n)
 	begin(e, last, &found, found.timeout_ms < RELEASE_TIMEOUT_MS ? found.timeout_ms : RELEASE_TIMEOUT_MS,
 	        last->unattended && drop_is_removal(last));
 	return true;
-}
-
-/* Its machine is about to go: whatever happened, this was its one try. */
-static bool is_leaving(const struct node *n)
-{
-	return !n->wanted && (node_step_approved(n) || (n->deployment && n->deployment->row.destroying));
 }
 
 void drop_ended(struct engine *e, struct node_role *nr, const struct run_done *done)

@@ -450,6 +450,7 @@ void node_step_failed(struct engine *e, struct node *n, const char *what, const 
 /* Its owner is another rebarfs, as why says: nothing is asked of it until somebody adopts it. Lock held. */
 void node_refused(struct engine *e, struct node *n, const char *why);
 void node_op_cancel(struct engine *e, struct node *n);
+void node_look_again(struct engine *e, struct node *n, int64_t ms); /* what it waits for is told by nobody */
 
 /* unknown.c: machines of a provider that belong to no node. Lock held */
 void unknown_listed(struct engine *e, struct provider_object *p, const struct machine *machines, size_t n);

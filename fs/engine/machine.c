@@ -206,6 +206,12 @@ static void retry_due(struct engine *e, int64_t id)
 	engine_wrunlock(e);
 }
 
+void node_look_again(struct engine *e, struct node *n, int64_t ms)
+{
+	n->retry_at = monotonic_ms() + ms;
+	engine_after(e, ms, retry_due, n->row.id);
+}
+
 static void retry_in(struct engine *e, struct node *n, int64_t ms)
 {
 	/* jitter of a quarter, so that a hundred nodes that failed together do not come back together */

@@ -9,6 +9,7 @@ setup
 net_up
 tree=$(root_tree) || exit 1
 machine m1 11 "$tree"
+machine m2 12 "$tree"
 ssh_repo m1=10.77.0.11
 role() { # NAME KEYS REMOVE
 	printf '[role]\nrunner = script\nretries = 0\n%b' "$2" | document "roles/$1/role.ini"
@@ -114,4 +115,20 @@ log_ >/dev/null
 destroy s 60
 expect "what ran" "$(log_)" "third down,second down,first down"
 expect_match "events" "$(cat "$MNT/deployments/s/events")" "s/m1/second: its remove script failed: exit 1.*; the machine goes all the same"
+
+# Several at once: the order is that of all together, and no machine goes while another's script may have to talk to it.
+rm -r "$REPO/deployments/s"
+printf '[node]\nprovider = machines\naddress = 10.77.0.12\n' | document nodes/m2/node.ini
+role server '' 'sleep 0.1'
+role client 'after = server\n' 'sleep 2'
+printf '[deployment]\nprovider = machines\napply = auto\n[nodes a]\nnodes = m1\nroles = server\n[nodes b]\nnodes = m2\nroles = client, plain\n' |
+	document deployments/t/deployment.ini
+eventually 10 "the deployment" test -e "$MNT/deployments/t/wait"
+settle t 60
+echo destroy >"$MNT/deployments/t/ctl"
+eventually 10 "the client's script" grep -q running "$MNT/nodes/m2/roles/client/state"
+expect_match "why of the server's machine" "$(cat "$MNT/nodes/m1/why")" 'no longer wanted: its machine goes when the others have run the remove scripts that come first$'
+settle t 60
+order=$(sed -n 's/^.* t\/\(m[12]\/[a-z]*\): removed after .*/\1/p; s/^.* t\/\(m[12]\): released$/\1 released/p' "$MNT/events" | paste -sd ,)
+expect_match "what happened in this order" "$order" '^m2/client,m1/server,(m1 released,m2 released|m2 released,m1 released)$|^m2/client,m2 released,m1/server,m1 released$'
 stop
