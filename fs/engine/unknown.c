@@ -120,17 +120,17 @@ void unknown_free(struct provider_object *p)
 		drop(&p->unknown);
 }
 
-static int find(struct provider_object *p, const char *ref, struct unknown ***ret, struct err **err)
+/* NULL: there is none that something could be done to, and *ret_rc says why. */
+static struct unknown **find(struct provider_object *p, const char *ref, int *ret_rc, struct err **err)
 {
 	struct unknown **at = &p->unknown;
 	while (*at && (!(*at)->shown || strcmp((*at)->m.ref, ref) != 0))
 		at = &(*at)->next;
-	if (!*at)
-		return err_set(err, EINVAL, "'%s' is no machine in providers/%s/unknown", ref, p->name);
-	if ((*at)->destroying)
-		return err_set(err, EBUSY, "machine '%s' is being destroyed", ref);
-	*ret = at;
-	return 0;
+	if (*at && !(*at)->destroying)
+		return at;
+	*ret_rc = *at ? err_set(err, EBUSY, "machine '%s' is being destroyed", ref)
+	              : err_set(err, EINVAL, "'%s' is no machine in providers/%s/unknown", ref, p->name);
+	return NULL;
 }
 
 /* ---- destroyed by word ---- */
@@ -189,9 +189,9 @@ static void removal_submit(struct engine *e, void *arg)
 
 int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref, const char *who, struct err **err)
 {
-	struct unknown **at = NULL;
-	int rc = find(p, ref, &at, err);
-	if (rc < 0)
+	int rc = 0;
+	struct unknown **at = find(p, ref, &rc, err);
+	if (!at)
 		return rc;
 	if (!p->instance)
 		return err_set(err, EBUSY, "provider %s cannot be used: %s", p->name, p->error ? p->error : "it is being opened");
@@ -226,9 +226,9 @@ static void take_id(struct engine *e, struct node *n, int64_t id)
 
 int unknown_adopt(struct engine *e, struct provider_object *p, const char *ref, struct node *n, const char *who, struct err **err)
 {
-	struct unknown **at = NULL;
-	int rc = find(p, ref, &at, err);
-	if (rc < 0)
+	int rc = 0;
+	struct unknown **at = find(p, ref, &rc, err);
+	if (!at)
 		return rc;
 	if (!n->wanted || n->provider != p)
 		return err_set(err, EINVAL, "node %s is not described as one of provider %s", n->row.name, p->name);
