@@ -462,6 +462,14 @@ struct engine *engine_new(const struct engine_options *opt)
 	return e;
 }
 
+/* One may come later, so that it is no mistake. */
+static void only_check(const struct engine *e)
+{
+	for (size_t i = 0; i < e->only.n; i++)
+		if (!model_deployment(&e->m, e->only.items[i]))
+			log_msg(LOG_WARN, "-o only names '%s', and no deployment is called that", e->only.items[i]);
+}
+
 int engine_open(const struct engine_options *opt, struct engine **ret, struct err **err)
 {
 	struct engine *e = engine_new(opt);
@@ -496,6 +504,7 @@ int engine_open(const struct engine_options *opt, struct engine **ret, struct er
 		goto fail;
 	if ((rc = read_now(e, err)) < 0)
 		goto fail;
+	only_check(e);
 	uv_prepare_start(&e->turn, turn_end);
 	uv_timer_start(&e->list_timer, list_tick, 0, TICK_MS);
 	*ret = e;

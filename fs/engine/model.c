@@ -347,6 +347,7 @@ void model_release(struct model *m)
 		free(p->name);
 		free(p->error);
 		free(p->problem);
+		free(p->list_error);
 		free(p->capacity);
 		free(p->networks);
 		unknown_free(p);

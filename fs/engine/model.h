@@ -169,19 +169,20 @@ struct provider_object {
 	const struct def_provider *def; /* in force */
 	struct desired *def_owner;
 	struct def_source src;
-	char *error;    /* sentence; NULL: fine */
-	char *problem;  /* mistake in the document on disk */
-	char *capacity; /* its sentence about room, asked for now and then */
-	char *networks; /* its table of them, asked for with capacity */
-	size_t calls;   /* machine calls under way, against max-parallel */
-	size_t runs;    /* node roles running on its nodes, against max-parallel */
+	char *error;      /* sentence; NULL: fine */
+	char *problem;    /* mistake in the document on disk */
+	char *list_error; /* why it could not say what exists when it was last asked; NULL: it could */
+	char *capacity;   /* its sentence about room, asked for now and then */
+	char *networks;   /* its table of them, asked for with capacity */
+	size_t calls;     /* machine calls under way, against max-parallel */
+	size_t runs;      /* node roles running on its nodes, against max-parallel */
 	/* The engine's own. */
 	struct image *images; /* which are ready, being made, failed */
 	int64_t *waiting;     /* ids of nodes and node roles that wait for a free slot, in order */
 	size_t n_waiting, cap_waiting;
 	struct unknown *unknown; /* machines of its that belong to no node (unknown.c) */
-	size_t checks;         /* of runs: checks */
-	int64_t waiting_check; /* id of the one node role among them that waits with a check; 0: none does */
+	size_t checks;           /* of runs: checks */
+	int64_t waiting_check;   /* id of the one node role among them that waits with a check; 0: none does */
 	bool opening, listed, listing;
 	bool awaits_type;                          /* another type is described, and machines of this one are still there */
 	struct settings opened_with, opened_files; /* as def->settings, def->files */
@@ -295,7 +296,7 @@ void git_waits(const struct model *m, struct buf *out); /* "git is in the middle
 const char *provider_state_name(const struct provider_object *p); /* "ready", "error", "invalid" */
 void provider_why(const struct provider_object *p, struct buf *out);
 size_t provider_unknown(const struct provider_object *p, struct buf *out); /* how many; out (may be NULL): a table of them */
-const char *role_state_name(const struct role_object *r); /* "ready", "invalid" */
+const char *role_state_name(const struct role_object *r);                  /* "ready", "invalid" */
 void role_why(const struct role_object *r, struct buf *out);
 
 /* Has the deployment come to rest? settled: nothing runs or will start by itself (a retry's timer counts as will). reached: desired is reached, held

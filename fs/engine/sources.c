@@ -294,6 +294,19 @@ void provider_look_at_room(struct engine *e, struct provider_object *p)
 		e->changed = true;
 }
 
+/* As long as it does not know what exists, a machine that is gone or does not run is taken for what it was. */
+static void list_told(struct engine *e, struct provider_object *p, const char *why)
+{
+	if (why ? p->list_error && !strcmp(why, p->list_error) : !p->list_error)
+		return;
+	if (!why)
+		event_add(e, NULL, NULL, NULL, NULL, "provider %s can tell again what exists", p->name);
+	else if (!p->list_error)
+		event_add(e, NULL, NULL, NULL, NULL, "provider %s cannot tell what exists: %s", p->name, why);
+	str_replace(&p->list_error, why);
+	e->changed = true;
+}
+
 static void list_done(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
 {
 	struct listing *l = call->data;
@@ -326,6 +339,7 @@ static void list_done(struct provider_call *call, int rc, const struct err *err,
 	}
 	if (rc == 0)
 		unknown_listed(e, l->p, machines, count);
+	list_told(e, l->p, rc == 0 ? NULL : err_msg(err));
 	provider_look_at_room(e, l->p);
 	engine_wrunlock(e);
 	HASH_CLEAR(hh, table);

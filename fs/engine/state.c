@@ -687,6 +687,8 @@ void provider_why(const struct provider_object *p, struct buf *out)
 				return;
 			}
 		buf_adds(out, p->capacity ? p->capacity : p->ops->help);
+		if (p->list_error)
+			buf_addf(out, "; it cannot tell what exists: %s", p->list_error);
 		size_t unknown = provider_unknown(p, NULL);
 		if (unknown)
 			buf_addf(out, "; %zu machine%s to no node, see unknown", unknown, unknown == 1 ? " belongs" : "s belong");

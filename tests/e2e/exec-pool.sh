@@ -42,6 +42,15 @@ echo 2 >"$MNT/deployments/p/desired/nodes.n/count"
 settle p 60
 expect "a machine that was given back is given out again" "$(cat "$MNT"/nodes/p-n-*/address | sort | paste -sd ' ')" "10.77.0.11 10.77.0.12"
 expect "and configured again" "$( (on 11 cat /root/marks && on 12 cat /root/marks) | wc -l)" 3 # whichever of them it was
+
+# One that cannot say what there is: told, and nothing is taken for gone.
+sed -i '2i[ "$1" != list ] || { echo "the bill was not paid" >&2; exit 3; }' "$REPO/providers/lab/pool"
+eventually 60 "why of the provider" grep -q "it cannot tell what exists: .*the bill was not paid" "$MNT/providers/lab/why"
+expect "states" "$(cat "$MNT"/nodes/p-n-*/state | paste -sd ' ')" "ready ready"
+sed -i 2d "$REPO/providers/lab/pool"
+eventually 60 "that it can again" grep -q "provider lab can tell again what exists" "$MNT/events"
+expect_no_match "why of the provider" "$(cat "$MNT/providers/lab/why")" "cannot tell"
+
 destroy p 60
 expect "what the pool still holds" "$(find "$STATE/providers/lab" -name '[0-9]*.[0-9]*')" ""
 
