@@ -97,6 +97,11 @@ void engine_poke_in(struct engine *e, int64_t ms)
 		uv_timer_start(&e->poke_timer, on_poke, (uint64_t)ms, 0);
 }
 
+bool engine_is_stored(const struct engine *e)
+{
+	return e->m.trouble || (!e->commits && !e->batch && !e->n_dirty_deps && !e->n_dirty_nodes && !e->n_dirty_nrs);
+}
+
 /* ---- timers and workers ---- */
 
 struct after {

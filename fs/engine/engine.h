@@ -32,6 +32,9 @@ void engine_on_change(struct engine *e, void (*fn)(void *arg), void *arg);
 /* A timer for the listener: on_change will be called again in about ms (for streams that show time passing). Engine's thread only. */
 void engine_poke_in(struct engine *e, int64_t ms);
 
+/* All that the model shows is committed, or cannot be (the disk is full). Engine's thread only. */
+bool engine_is_stored(const struct engine *e);
+
 /* Everything that was written to desired/ before this call is in force (or in problems) when done runs, on the engine's thread, without the lock. */
 void engine_settle(struct engine *e, void (*done)(void *arg), void *arg);
 

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#define STORED_MS 5 /* until it is asked again whether the end of a deployment is durable: who is told of it may look into the database */
+
 struct stream {
 	struct view *v;
 	int64_t deployment_id; /* 0: all events */
@@ -114,6 +116,10 @@ static void add_end(struct stream *s, const struct deployment *d)
 		deployment_rest(s->v->model, d, &settled, &reached, &last);
 	if (!settled)
 		return;
+	if (!engine_is_stored(s->v->engine)) {
+		engine_poke_in(s->v->engine, STORED_MS);
+		return;
+	}
 	s->ended = true;
 	s->reached = reached;
 	add_stamp(&s->text);
