@@ -1,6 +1,6 @@
 #!/bin/bash
-# What surrounds the daemon fails while it grows a deployment from 10 to 30 nodes: its database cannot be written, no file can be opened, the clock jumps, it
-# is stopped. It lives on, says what is wrong where that concerns a user, and when it is over everything is as if it had not been.
+# What surrounds the daemon fails while it grows a deployment from 10 to 30 nodes: its database cannot be written, no file can be opened, there is no memory, the clock jumps, it
+# is stopped. It lives on (without memory the next one does), says what is wrong where that concerns a user, and when it is over everything is as if it had not been.
 . "$(dirname "$0")/lib.sh"
 STOP=${FAULT_STOP:-60}
 PRELOAD=$BUILD/fault/trouble.so
