@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define REBOOTS_MAX 5 /* runs in a row that ask to be run again */
+#define REBOOTS_MAX 5 /* in a row, because of runs that ask to be run again */
 
 static const char *const power_words[] = {[POWER_ON] = "on", [POWER_OFF] = "off", [POWER_CYCLE] = "cycle", [POWER_RESET] = "reset"};
 
@@ -133,11 +133,11 @@ void reboot_asked(struct run *r, struct run_done *done)
 
 bool reboots_without_end(const struct node_role *nr)
 {
-	size_t n = 0;
-	for (size_t i = nr->n_runs; i-- > 0 && n < REBOOTS_MAX; n++)
+	size_t before = 0;
+	for (size_t i = nr->n_runs; i-- > 0 && before < REBOOTS_MAX; before += nr->runs[i].number != nr->row.last_run)
 		if (nr->runs[i].number != nr->row.last_run && nr->runs[i].result != RUN_REBOOT)
 			break;
-	return n >= REBOOTS_MAX;
+	return before >= REBOOTS_MAX;
 }
 
 void reboot_want(struct engine *e, struct node_role *nr)

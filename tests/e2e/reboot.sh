@@ -65,9 +65,12 @@ expect "its outputs" "$(cat "$N/roles/kernel/outputs/made")" "in it"
 expect "attempts" "$(cat "$N/roles/kernel/attempts")" 1
 
 say "without end"
+asked() { grep -c 'd-n-1/kernel: asks for a reboot' "$MNT/events"; }
+before=$(asked)
 apply_is kernel <<<$'#!/bin/sh\necho again >"$REBAR_OUTPUTS/reboot"'
 settle_badly d 60
 expect_match "why" "$(cat "$N/roles/kernel/why")" '^error: it asked for a reboot every time that it was run again after one'
+expect "reboots until then" $(($(asked) - before)) 5
 
 say "another word, and a role that runs once"
 apply_is kernel <<<$'#!/bin/sh\necho please >"$REBAR_OUTPUTS/reboot"'
@@ -76,7 +79,6 @@ expect_match "why" "$(cat "$N/roles/kernel/why")" "^error: its output 'reboot' s
 expect "state of the node" "$(cat "$N/state")" ready
 
 say "killed while it reboots; held before it does"
-asked() { grep -c 'd-n-1/kernel: asks for a reboot' "$MNT/events"; }
 asked_since() { (($(asked) > $1)); }
 before=$(asked)
 apply_is kernel <<<$'#!/bin/sh\nsleep 3\necho done >"$REBAR_OUTPUTS/reboot"'
