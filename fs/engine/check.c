@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#define YIELD_MS (5 * 1000) /* a run may gather company, and wait for a slot */
 #define PATIENCE_MAX_MS (60 * 1000)
 #define DRIFT_MAX 8192 /* of the tool's words, kept and shown */
 
@@ -60,6 +61,8 @@ bool check_can_start(const struct engine *e, struct node_role *nr)
 	struct provider_object *p = n->provider;
 	if (!nr->wish_check || nr->check || n->running || n->checking || n->op || nr->due || !checkable(&e->m, nr))
 		return false;
+	if (monotonic_ms() < n->no_check_until)
+		return false;
 	if (p->runs <= provider_limit(p) / 2)
 		return true;
 	if (p->checks > 0 || !is_late(nr))
@@ -73,6 +76,17 @@ bool check_can_start(const struct engine *e, struct node_role *nr)
 	return false;
 }
 
+/* Where a runner checks many nodes together, the end of one may be that of all: none of them has failed. */
+static void excuse_all(const struct node_role *nr)
+{
+	const struct deployment *d = nr->node->deployment;
+	for (size_t i = 0; i < d->n_nodes; i++)
+		for (size_t k = 0; k < d->nodes[i]->n_roles; k++) {
+			struct node_role *o = d->nodes[i]->roles[k];
+			o->check_excused |= o->check && o->def == nr->def;
+		}
+}
+
 void check_yield(struct engine *e, struct node *n)
 {
 	for (size_t k = 0; k < n->n_roles; k++) {
@@ -80,6 +94,8 @@ void check_yield(struct engine *e, struct node *n)
 		if (!nr->check || nr->check_told || nr->check_yields)
 			continue;
 		nr->check_yields = true;
+		n->no_check_until = monotonic_ms() + YIELD_MS;
+		excuse_all(nr);
 		event_add(e, NULL, NULL, nr, NULL, "check ended: a run comes first");
 		check_cancel(e, nr);
 	}
@@ -203,15 +219,19 @@ static void check_ended(struct run *r, const struct run_done *done, const char *
 	provider_slot_freed(e, r->provider);
 	struct node_role *nr = model_node_role_id(&e->m, r->node_role_id);
 	if (nr && nr->check == r) {
+		bool anew = nr->check_excused && done->result != RUN_OK;
 		nr->check = NULL;
-		nr->check_told = nr->check_yields = false;
+		nr->check_told &= anew;
+		nr->check_yields = nr->check_excused = false;
 		nr->node->checking = false;
 		store_del_run(engine_batch(e), r->item.number);
 		nr->node->facts_old = true;
 		if (nr->row.last_incarnation == (int64_t)r->target.incarnation && done->result == RUN_OK)
 			found(e, nr, drift);
-		else if (nr->row.last_incarnation == (int64_t)r->target.incarnation && done->result != RUN_CANCELLED)
+		else if (nr->row.last_incarnation == (int64_t)r->target.incarnation && done->result != RUN_CANCELLED && !anew)
 			not_found_out(e, nr, done);
+		if (anew)
+			wish(nr);
 		touch_deployment(e, nr->node->deployment);
 		queue_node(e, nr->node);
 	}

@@ -86,6 +86,7 @@ struct node_role {
 	bool check_told;       /* ... because somebody said so: who waits for the deployment waits for it */
 	int64_t check_since;   /* monotonic ms, when that was wished */
 	bool check_yields;     /* the check under way is being ended for a run */
+	bool check_excused;    /* ... or another of its role is, which may end it, too */
 	char *check_error;     /* why the last check found nothing out; NULL: it did */
 	UT_hash_handle hh_id;
 };
@@ -110,6 +111,7 @@ struct node {
 	size_t n_roles, cap_roles;
 	struct node_role *running; /* one run at a time per node */
 	bool checking;             /* or one check */
+	int64_t no_check_until;    /* monotonic ms: a check was ended for a run, which is to begin first */
 	char *spec_now;            /* hex: what it would be created from today */
 	char *recipe_now;          /* how that image would be made today, as row.recipe; NULL: not known */
 	char *target_now;          /* hex of both: what an approval is good for */

@@ -107,6 +107,20 @@ settle s 60
 expect "what a run made though a check was under way" "$(on 11 cat /etc/motd) $(on 12 cat /etc/motd)" "four four"
 expect_match "the check" "$(cat "$MNT/events")" 's/m1/motd: check ended: a run comes first'
 
+# Nor for one of many nodes together; the others are checked anew and nothing is said of them.
+printf '#!/bin/sh\n:\n' >"$REPO/roles/motd/check"
+printf -- '- name: slowly\n  ansible.builtin.command: sleep 170\n  when: ansible_check_mode\n  check_mode: no\n  changed_when: no\n' >>"$REPO/roles/issue/tasks/main.yml"
+sed -i 's/^runner = ansible/&\ncheck-every = 10s/' "$REPO/roles/issue/role.ini"
+settle s 60
+for m in m1 m2; do eventually 40 "a check of $m" grep -q 'being checked' "$MNT/nodes/$m/roles/issue/why"; done
+echo run >"$MNT/nodes/m1/roles/plain/ctl"
+settle s 60
+sleep 1
+expect "checks that are said to have failed" "$(grep 'issue: could not be checked' "$MNT/events")" ""
+sed -i '/^- name: slowly/,$d' "$REPO/roles/issue/tasks/main.yml"
+sed -i '/^check-every/d' "$REPO/roles/issue/role.ini"
+settle s 60
+
 # Nor do runs without end keep a check away.
 printf '#!/bin/sh\ntouch /root/checked\n' >"$REPO/roles/motd/check"
 sed -i 's/^apply = auto/&\nmax-parallel = 1/' "$REPO/providers/machines/provider.ini"
