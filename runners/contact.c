@@ -208,7 +208,8 @@ static void on_done(void *arg, const struct ssh_result *res, bool begun)
 	_cleanup_free_ char *answer = xstrndup(buf_str(&t->text), strcspn(buf_str(&t->text), "\n"));
 	_cleanup_free_ char *refusal = node_refusal(name, answer);
 	if (!strcmp(answer, "reboots")) { /* it was told to, and is still going down */
-		err_set(&err, ETIMEDOUT, "it was told to reboot and has not, or what it keeps in /run outlived that");
+		err_set(&err, ETIMEDOUT,
+		        "it was told to reboot and has not: reboot it by hand, or, if it has, remove /run/rebar-reboots, which should be gone");
 		not_reached(t, &(struct ssh_result){.rc = -ETIMEDOUT, .err = err, .host_key = res->host_key});
 		return;
 	}

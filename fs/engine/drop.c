@@ -296,7 +296,7 @@ bool drop_release(struct engine *e, struct node *n)
 			found.requires = NULL;
 		}
 	if (!n->running && others_go_first(n, last ? found.order : -1)) {
-		n->waits_for = "no longer wanted: its machine goes when the others have run the remove scripts that come first";
+		n->waits_for = "its machine goes when the others have run the remove scripts that come first";
 		node_look_again(e, n, LOOK_AGAIN_MS);
 		return true;
 	}

@@ -435,7 +435,8 @@ bool node_step_approved(const struct node *n);
 /* machine.c */
 void node_step(struct engine *e, struct node *n); /* lock held */
 struct node_op *node_op_new(struct engine *e, struct node *n, enum op_kind kind);
-char *node_op_string(struct node_op *op, const char *s);
+/* For a machine that is no node's. */
+struct node_op *node_op_alone(struct engine *e, struct provider_object *p, enum op_kind kind, int64_t node_id, int64_t incarnation);
 void node_op_target(struct node_op *op, const struct node *n);
 bool node_op_slot(struct provider_object *p, struct node *n);
 void node_op_deadline(struct node_op *op);
@@ -450,24 +451,7 @@ void node_step_failed(struct engine *e, struct node *n, const char *what, const 
 /* Its owner is another rebarfs, as why says: nothing is asked of it until somebody adopts it. Lock held. */
 void node_refused(struct engine *e, struct node *n, const char *why);
 void node_op_cancel(struct engine *e, struct node *n);
-void node_look_again(struct engine *e, struct node *n, int64_t ms); /* what it waits for is told by nobody */
-
-/* unknown.c: machines of a provider that belong to no node. Lock held */
-void unknown_listed(struct engine *e, struct provider_object *p, const struct machine *machines, size_t n);
-void unknown_free(struct provider_object *p);
-/* ref: as shown. EINVAL: it is none of them, or the node none of the provider's; EBUSY. */
-int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref, const char *who, struct err **err);
-int unknown_adopt(struct engine *e, struct provider_object *p, const char *ref, struct node *n, const char *who, struct err **err);
-
-/* power.c: lock held */
-bool power_step(struct engine *e, struct node *n);        /* true: its power is being seen to */
-void reboot_asked(struct run *r, struct run_done *done);  /* takes the wish out of its outputs; on any thread */
-bool reboots_without_end(const struct node_role *nr);     /* its last run included, which ended so */
-void reboot_want(struct engine *e, struct node_role *nr); /* it ended so */
-bool reboot_step(struct engine *e, struct node *n);       /* true: it is being rebooted */
-void reboot_over(struct engine *e, struct node *n);       /* it answers again */
-
-/* machine.c */
+void node_look_again(struct engine *e, struct node *n, int64_t ms);  /* what it waits for is told by nobody */
 void providers_list(struct engine *e, struct provider_object *only); /* lock not held */
 void instance_hosts_free(struct engine *e);
 void provider_look_at_room(struct engine *e, struct provider_object *p); /* what it says of capacity and networks. Lock held */
@@ -480,6 +464,22 @@ bool provider_may_become(struct engine *e, struct provider_object *p, const char
 size_t provider_limit(const struct provider_object *p);
 void provider_slot_freed(struct engine *e, struct provider_object *p);
 void provider_wait(struct provider_object *p, int64_t id, bool *waits); /* a node or node role, in the queue for a slot; once while *waits */
+
+/* unknown.c: machines of a provider that belong to no node. Lock held */
+void unknown_listed(struct engine *e, struct provider_object *p, const struct machine *machines, size_t n);
+void unknown_free(struct provider_object *p);
+void unknown_kept(struct engine *e, struct provider_object *p, uint64_t node_id, uint32_t incarnation, const char *why); /* it was to be destroyed */
+/* ref: as shown. EINVAL: it is none of them, or the node none of the provider's; EBUSY. */
+int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref, const char *who, struct err **err);
+int unknown_adopt(struct engine *e, struct provider_object *p, const char *ref, struct node *n, const char *who, struct err **err);
+
+/* power.c: lock held */
+bool power_step(struct engine *e, struct node *n);        /* true: its power is being seen to */
+void reboot_asked(struct run *r, struct run_done *done);  /* takes the wish out of its outputs; on any thread */
+bool reboots_without_end(const struct node_role *nr);     /* its last run included, which ended so */
+void reboot_want(struct engine *e, struct node_role *nr); /* it ended so */
+bool reboot_step(struct engine *e, struct node *n);       /* true: it is being rebooted */
+void reboot_over(struct engine *e, struct node *n);       /* it answers again */
 void node_target(const struct model *m, const struct node *n, struct target *t, char *(*keep)(void *arg, const char *s), void *arg);
 void ssh_pool_drop_later(struct engine *e, int64_t node_id); /* by effect: lock held */
 

@@ -9,6 +9,7 @@
 #define BOOT_TIMEOUT_MS (180 * 1000)
 #define DECLARED_TIMEOUT_MS (45 * 1000)    /* a machine that is said to run answers soon or not at all */
 #define REBOOT_TIMEOUT_MS (10 * 60 * 1000) /* a server tests its memory first */
+#define NO_ANSWER "no answer within the provider's timeout, not even to being cancelled"
 #define CREATE_ATTEMPTS 3
 #define RETRY_FIRST_MS 2000
 #define RETRY_MAX_MS (60 * 1000)
@@ -77,7 +78,7 @@ bool node_op_slot(struct provider_object *p, struct node *n)
 
 /* ---- one operation ---- */
 
-char *node_op_string(struct node_op *op, const char *s)
+static char *op_string(struct node_op *op, const char *s)
 {
 	return s ? (op->strings[op->n_strings++] = xstrdup(s)) : NULL;
 }
@@ -126,16 +127,28 @@ struct node *node_op_over(struct node_op *op)
 	return n;
 }
 
-struct node_op *node_op_new(struct engine *e, struct node *n, enum op_kind kind)
+static struct node_op *op_make(struct engine *e, struct provider_object *p, enum op_kind kind, int64_t node_id, int64_t incarnation)
 {
 	struct node_op *op = xcalloc(1, sizeof *op);
 	op->e = e;
 	op->kind = kind;
-	op->node_id = n->row.id;
-	op->incarnation = n->row.incarnation;
-	op->provider = n->provider;
+	op->node_id = node_id;
+	op->incarnation = incarnation;
+	op->provider = p;
 	op->call.data = op;
 	op->contact.data = op;
+	return op;
+}
+
+struct node_op *node_op_alone(struct engine *e, struct provider_object *p, enum op_kind kind, int64_t node_id, int64_t incarnation)
+{
+	p->calls++; /* a person asked, and waits for nobody's slot */
+	return op_make(e, p, kind, node_id, incarnation);
+}
+
+struct node_op *node_op_new(struct engine *e, struct node *n, enum op_kind kind)
+{
+	struct node_op *op = op_make(e, n->provider, kind, n->row.id, n->row.incarnation);
 	n->op = op;
 	touch_deployment(e, n->deployment);
 	return op;
@@ -151,7 +164,9 @@ static void on_abandoned(uv_timer_t *t)
 	struct node *n = node_op_over(op);
 	op->abandoned = true;
 	if (n)
-		node_step_failed(op->e, n, op_names[op->kind], "no answer within the provider's timeout, not even to being cancelled", false);
+		node_step_failed(op->e, n, op_names[op->kind], NO_ANSWER, false);
+	else if (op->kind == OP_DESTROY)
+		unknown_kept(op->e, op->provider, (uint64_t)op->node_id, (uint32_t)op->incarnation, NO_ANSWER);
 	engine_wrunlock(op->e);
 }
 
@@ -360,8 +375,8 @@ static void create_start(struct engine *e, struct node *n)
 	        .node_id = (uint64_t)n->row.id,
 	        .incarnation = (uint32_t)n->row.incarnation,
 	        .intent = op->intent,
-	        .name = node_op_string(op, n->row.name),
-	        .image = node_op_string(op, node_image(n)),
+	        .name = op_string(op, n->row.name),
+	        .image = op_string(op, node_image(n)),
 	        .cpus = n->group ? n->group->cpus : 0,
 	        .memory_bytes = n->group ? n->group->memory_bytes : 0,
 	        .node = &op->settings,
@@ -451,7 +466,7 @@ void node_target(const struct model *m, const struct node *n, struct target *t, 
 
 static char *op_keep(void *arg, const char *s)
 {
-	return node_op_string(arg, s);
+	return op_string(arg, s);
 }
 
 void node_op_target(struct node_op *op, const struct node *n)

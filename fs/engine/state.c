@@ -319,10 +319,10 @@ void node_why(const struct model *m, const struct node *n, struct buf *out)
 			node_waiting(n, out);
 		return;
 	case NS_READY:
-		if (!n->wanted && n->deployment)
-			buf_adds(out, n->unapproved  ? "no longer wanted: its release is in the plan and waits for 'apply ID'"
-			              : n->waits_for ? n->waits_for
-			                             : "no longer wanted");
+		if (!n->wanted && n->deployment && n->unapproved)
+			buf_adds(out, "no longer wanted: its release is in the plan and waits for 'apply ID'");
+		else if (!n->wanted && n->deployment)
+			buf_addf(out, "no longer wanted%s%s", n->waits_for ? ": " : "", n->waits_for ? n->waits_for : "");
 		else if (node_needs_rebuild(n) && !n->unapproved)
 			buf_adds(out, n->waits_for ? n->waits_for : "its rebuild starts in a moment");
 		else if (node_needs_rebuild(n))

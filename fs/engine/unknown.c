@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define CALL_TIMEOUT_MS (15 * 60 * 1000)
-
 struct unknown { /* the strings of m are its own */
 	struct machine m;
 	bool seen, shown, destroying;
@@ -135,56 +133,40 @@ static struct unknown **find(struct provider_object *p, const char *ref, int *re
 
 /* ---- destroyed by word ---- */
 
-struct removal {
-	struct engine *e;
-	struct provider_object *p;
-	char *ref, *who;
-	uint64_t node_id;
-	uint32_t incarnation;
-	struct provider_call call;
-	uv_timer_t deadline;
-};
-
-static void removal_closed(uv_handle_t *h)
+void unknown_kept(struct engine *e, struct provider_object *p, uint64_t node_id, uint32_t incarnation, const char *why)
 {
-	struct removal *r = h->data;
-	free(r->ref);
-	free(r->who);
-	free(r);
-}
-
-static void removed(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
-{
-	struct removal *r = call->data;
-	struct engine *e = r->e;
-	engine_wrlock(e);
-	struct unknown **at = place_of(r->p, r->node_id, r->incarnation);
-	if (*at && (rc >= 0 || rc == -ENOENT))
-		drop(at);
-	else if (*at)
-		(*at)->destroying = false;
-	if (rc < 0 && rc != -ENOENT)
-		event_add(e, NULL, NULL, NULL, r->who, "provider %s cannot destroy %s: %s", r->p->name, r->ref, err_msg(err));
-	else
-		event_add(e, NULL, NULL, NULL, r->who, "provider %s destroyed %s, which belonged to no node", r->p->name, r->ref);
+	struct unknown *u = *place_of(p, node_id, incarnation);
+	if (!u)
+		return;
+	u->destroying = false;
+	event_add(e, NULL, NULL, NULL, NULL, "provider %s cannot destroy %s: %s", p->name, u->m.ref, why);
 	e->changed = true;
+}
+
+static void destroyed(struct provider_call *call, int rc, const struct err *err, const struct machine *machines, size_t count)
+{
+	struct node_op *op = call->data;
+	struct engine *e = op->e;
+	struct provider_object *p = op->provider;
+	engine_wrlock(e);
+	node_op_over(op);
+	struct unknown **at = place_of(p, (uint64_t)op->node_id, (uint32_t)op->incarnation);
+	if (rc < 0 && rc != -ENOENT) {
+		unknown_kept(e, p, (uint64_t)op->node_id, (uint32_t)op->incarnation, node_op_why(op, err));
+	} else if (*at) {
+		event_add(e, NULL, NULL, NULL, NULL, "provider %s destroyed %s, which belonged to no node", p->name, (*at)->m.ref);
+		e->changed = true;
+		drop(at);
+	}
 	engine_wrunlock(e);
-	uv_close((uv_handle_t *)&r->deadline, removal_closed);
+	node_op_end(op);
 }
 
-static void on_deadline(uv_timer_t *t)
+static void destroy_submit(struct engine *e, void *arg)
 {
-	struct removal *r = t->data;
-	r->p->ops->cancel(r->p->instance, &r->call);
-}
-
-static void removal_submit(struct engine *e, void *arg)
-{
-	struct removal *r = arg;
-	uv_timer_init(&e->loop, &r->deadline);
-	r->deadline.data = r;
-	uv_timer_start(&r->deadline, on_deadline, CALL_TIMEOUT_MS, 0);
-	r->p->ops->destroy(r->p->instance, r->node_id, r->incarnation, &r->call);
+	struct node_op *op = arg;
+	node_op_deadline(op);
+	op->provider->ops->destroy(op->provider->instance, (uint64_t)op->node_id, (uint32_t)op->incarnation, &op->call);
 }
 
 int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref, const char *who, struct err **err)
@@ -195,14 +177,12 @@ int unknown_destroy(struct engine *e, struct provider_object *p, const char *ref
 		return rc;
 	if (!p->instance)
 		return err_set(err, EBUSY, "provider %s cannot be used: %s", p->name, p->error ? p->error : "it is being opened");
-	struct removal *r = xcalloc(1, sizeof *r);
-	*r = (struct removal){
-	        .e = e, .p = p, .ref = xstrdup(ref), .who = xstrdup(who), .node_id = (*at)->m.node_id, .incarnation = (*at)->m.incarnation};
-	r->call.data = r;
-	r->call.done = removed;
+	struct node_op *op = node_op_alone(e, p, OP_DESTROY, (int64_t)(*at)->m.node_id, (*at)->m.incarnation);
+	op->call.done = destroyed;
 	(*at)->destroying = true;
+	event_add(e, NULL, NULL, NULL, who, "provider %s: destroy %s, which belongs to no node", p->name, ref);
 	e->changed = true;
-	effect_add(e, removal_submit, r);
+	effect_add(e, destroy_submit, op);
 	return 0;
 }
 
@@ -234,7 +214,9 @@ int unknown_adopt(struct engine *e, struct provider_object *p, const char *ref, 
 		return err_set(err, EINVAL, "node %s is not described as one of provider %s", n->row.name, p->name);
 	if (n->row.phase != NODE_PLANNED || n->op || n->row.incarnation)
 		return err_set(err, EBUSY, "node %s has a machine of its own, or had one", n->row.name);
-	if (model_node_id(&e->m, (int64_t)(*at)->m.node_id) || (*at)->m.node_id == 0 || (*at)->m.node_id > INT64_MAX / 2)
+	if ((*at)->m.node_id == 0 || (*at)->m.node_id > UINT32_MAX) /* as many objects as the mount has inode numbers for */
+		return err_set(err, EINVAL, "no node can have the number %llu of machine '%s'", (unsigned long long)(*at)->m.node_id, ref);
+	if (model_node_id(&e->m, (int64_t)(*at)->m.node_id))
 		return err_set(err, EBUSY, "another node has the number %llu of machine '%s'", (unsigned long long)(*at)->m.node_id, ref);
 	take_id(e, n, (int64_t)(*at)->m.node_id);
 	n->row.incarnation = (*at)->m.incarnation;
