@@ -51,6 +51,19 @@ sed -i 2d "$REPO/providers/lab/pool"
 eventually 60 "that it can again" grep -q "provider lab can tell again what exists" "$MNT/events"
 expect_no_match "why of the provider" "$(cat "$MNT/providers/lab/why")" "cannot tell"
 
+# One that cannot destroy a machine that belongs to no node: told, and it stays in the list until it can.
+echo 1 >"$MNT/deployments/p/desired/nodes.n/count"
+echo forget >"$MNT/nodes/p-n-2/ctl" || fail "cannot forget: $(cat "$MNT/nodes/p-n-2/refused")"
+unknown() { sed -n '2s/ .*//p' "$MNT/providers/lab/unknown"; }
+eventually 60 "an unknown machine" test -s "$MNT/providers/lab/unknown"
+sed -i '2i[ "$1" != destroy ] || { echo "it is locked" >&2; exit 3; }' "$REPO/providers/lab/pool"
+echo "destroy $(unknown)" >"$MNT/providers/lab/ctl" || fail "cannot destroy: $(cat "$MNT/providers/lab/refused")"
+eventually 30 "that it cannot" grep -q "provider lab cannot destroy $(unknown): .*it is locked" "$MNT/events"
+expect_match "the list" "$(cat "$MNT/providers/lab/unknown")" "^$(unknown) .* runs$"
+sed -i 2d "$REPO/providers/lab/pool"
+echo "destroy $(unknown)" >"$MNT/providers/lab/ctl" || fail "cannot destroy: $(cat "$MNT/providers/lab/refused")"
+eventually 30 "its end" test ! -s "$MNT/providers/lab/unknown"
+
 destroy p 60
 expect "what the pool still holds" "$(find "$STATE/providers/lab" -name '[0-9]*.[0-9]*')" ""
 
