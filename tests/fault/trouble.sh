@@ -54,6 +54,7 @@ trouble() {
 	# as the next daemon finds it
 	kill -TERM "$(cat "$D/pid")"
 	timeout 20 tail -f --pid="$(cat "$D/pid")" /dev/null || lost "it does not end"
+	[ "$(sqlite3 "$D/state/rebarfs.db" 'PRAGMA integrity_check')" = ok ] || lost "the database is damaged: $(sqlite3 "$D/state/rebarfs.db" 'PRAGMA integrity_check' 2>&1 | head -n 3)"
 	mount_it || lost "it could not be mounted again"
 	in_time 20 "thirty nodes after a restart" at_rest active 30
 	bad=$([ -s "$D/said" ] && echo 1 || echo 0)
@@ -88,8 +89,9 @@ no_files() {
 
 # Nothing here can go on without memory: it ends with a word, and the next one goes on where it was.
 no_memory() {
-	local n i
+	local n i said deaths=0
 	for ((n = 0; n < 10; n++)); do
+		said=$(wc -c <"$D/daemon.log")
 		echo "mem $((1 << n))" >"$D/trouble"
 		for ((i = 0; i < 40; i++)); do
 			dead && break
@@ -98,9 +100,11 @@ no_memory() {
 		done
 		rm "$D/trouble"
 		dead || continue
-		tail -n 1 "$D/daemon.log" | grep -q '^rebarfs: out of memory\|^fuse: ' || lost "it ended otherwise: $(tail -n 1 "$D/daemon.log")"
+		deaths=$((deaths + 1))
+		tail -c "+$((said + 1))" "$D/daemon.log" | grep -q '^rebarfs: out of memory\|^fuse: ' || lost "it ended without a word: $(tail -n 1 "$D/daemon.log")"
 		mount_it || lost "the next one cannot be mounted"
 	done
+	((deaths > 0)) || lost "no allocation failed: nothing was tested"
 }
 
 clock() {
