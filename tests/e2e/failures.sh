@@ -6,22 +6,8 @@ needs root fuse ip iptables
 make_root_tree_if_needed plain
 setup
 
-# Light containers from whatever tree of ours is there already, so that nothing has to be built.
+light_provider c
 tree=$(root_tree) || exit 1
-document providers/c/provider.ini <<-END
-	[provider]
-	type = container
-	image = tree
-	[container]
-	boot = sshd
-	[image tree]
-	source = $tree
-END
-apply_is() { # NAME: the role's script comes from standard input
-	document "roles/$1/.apply"
-	chmod +x "$REPO/roles/$1/.apply"
-	mv "$REPO/roles/$1/.apply" "$REPO/roles/$1/apply"
-}
 put_d() { # COUNT [LINE]
 	document deployments/d/deployment.ini <<-END
 		[deployment]

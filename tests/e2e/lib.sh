@@ -456,6 +456,38 @@ document() {
 	cat >"$REPO/$1"
 }
 
+# apply_is ROLE: its script comes from standard input, and is whole and executable at once
+apply_is() {
+	document "roles/$1/.apply"
+	chmod +x "$REPO/roles/$1/.apply"
+	mv "$REPO/roles/$1/.apply" "$REPO/roles/$1/apply"
+}
+
+# light_provider NAME [LINE]...: of light containers, from whatever tree of ours is there already, so that nothing has to be built
+light_provider() {
+	local name=$1 tree
+	shift
+	tree=$(root_tree) || exit 1
+	{
+		printf '[provider]\ntype = container\nimage = tree\n[container]\nboot = sshd\n[image tree]\nsource = %s\n' "$tree"
+		[ $# = 0 ] || printf '%s\n' "$@"
+	} | document "providers/$name/provider.ini"
+}
+
+# metal_lab COUNT: simulated machines in $lab, as contrib/metal-lab and its variables have it, until the test ends; $T/lab.ini is what it printed
+metal_lab() {
+	lab=$T/lab
+	trap end_with_lab EXIT
+	"$TOP/contrib/metal-lab" "$1" "$lab" >"$T/lab.ini" || fail "the lab did not start: $(cat "$T/lab.ini")"
+}
+
+end_with_lab() {
+	local rc=$?
+	[ ! -e "$lab/bridge" ] || "$TOP/contrib/metal-lab" stop "$lab"
+	(exit "$rc")
+	cleanup
+}
+
 # fake_repo COUNT [LINE OF [fake]...]: a deployment 'd' of simulated nodes d-n-1..COUNT with the roles 'base' and 'app', which requires it
 fake_repo() {
 	local count=$1

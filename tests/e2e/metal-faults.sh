@@ -8,15 +8,7 @@ needs root fuse mmdebstrap qemu-img mke2fs ipmi_sim ipmitool dnsmasq busybox set
 [ -c /dev/net/tun ] || skip "needs /dev/net/tun"
 [ -e /bin/dash ] || skip "needs /bin/dash"
 setup
-lab=$T/lab
-end() {
-	local rc=$?
-	[ ! -e "$lab/bridge" ] || "$TOP/contrib/metal-lab" stop "$lab"
-	(exit "$rc")
-	cleanup
-}
-trap end EXIT
-PATH=$TOP/tests/e2e/metal-machine:$PATH METAL_LAB_DISK='' "$TOP/contrib/metal-lab" 9 "$lab" >"$T/lab.ini" || fail "the lab did not start: $(cat "$T/lab.ini")"
+PATH=$TOP/tests/e2e/metal-machine:$PATH METAL_LAB_DISK='' metal_lab 9
 
 # What the lab printed are the documents, each after a line that names it.
 awk -v repo="$REPO" '/^# [a-z]+\/.*\.ini$/ { file = repo "/" $2; system("mkdir -p $(dirname " file ")"); next } file && !/^#/ { print >file }' "$T/lab.ini"

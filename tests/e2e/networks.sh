@@ -6,16 +6,10 @@ needs root fuse ip iptables nsenter dnsmasq busybox
 [ -n "${REBARFS_E2E_NETWORK:-}" ] || make_root_tree_if_needed plain
 in_own_network
 setup
-tree=$(root_tree) || exit 1
 N=10.$((128 + RANDOM % 64)).$((RANDOM % 256)) # what networks are taken is known to all daemons of this machine
 
 provider() { # NAME LINE...: of [network lab]
-	local name=$1
-	shift
-	{
-		printf '[provider]\ntype = container\nimage = tree\n[container]\nboot = sshd\n[image tree]\nsource = %s\n[network lab]\n' "$tree"
-		printf '%s\n' "$@"
-	} | document "providers/$name/provider.ini"
+	light_provider "$1" "[network lab]" "${@:2}"
 }
 deployment() { # PROVIDER COUNT
 	printf '[deployment]\nprovider = %s\nroles = r\n[nodes n]\ncount = %s\n' "$1" "$2" | document "deployments/$1/deployment.ini"

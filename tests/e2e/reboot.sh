@@ -5,21 +5,7 @@
 needs root fuse ip iptables jq
 make_root_tree_if_needed plain
 setup
-tree=$(root_tree) || exit 1
-document providers/c/provider.ini <<-END
-	[provider]
-	type = container
-	image = tree
-	[container]
-	boot = sshd
-	[image tree]
-	source = $tree
-END
-apply_is() { # ROLE: its script comes from standard input
-	document "roles/$1/.apply"
-	chmod +x "$REPO/roles/$1/.apply"
-	mv "$REPO/roles/$1/.apply" "$REPO/roles/$1/apply"
-}
+light_provider c
 N=$MNT/nodes/d-n-1
 # When the first process of the node began: another boot, another answer.
 BOOT='cut -d " " -f 22 /proc/1/stat'

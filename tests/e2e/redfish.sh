@@ -8,17 +8,7 @@ needs root fuse mmdebstrap qemu-img mke2fs ipmitool dnsmasq busybox setpriv unsh
 [ -c /dev/net/tun ] || skip "needs /dev/net/tun"
 [ -e /bin/dash ] || skip "needs /bin/dash"
 setup
-lab=$T/lab
-end() {
-	local rc=$?
-	[ ! -e "$lab/bridge" ] || "$TOP/contrib/metal-lab" stop "$lab"
-	(exit "$rc")
-	cleanup
-}
-trap end EXIT
-
-PATH=$TOP/tests/e2e/metal-machine:$PATH METAL_LAB_DISK='' METAL_LAB_REDFISH=1 "$TOP/contrib/metal-lab" 1 "$lab" >"$T/lab.ini" ||
-	fail "the lab did not start: $(cat "$T/lab.ini")"
+PATH=$TOP/tests/e2e/metal-machine:$PATH METAL_LAB_DISK='' METAL_LAB_REDFISH=1 metal_lab 1
 said() { sed -n "s/^$1 = //p" "$T/lab.ini"; }
 
 provider_ini() { # LINE...

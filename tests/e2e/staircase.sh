@@ -7,15 +7,7 @@
 needs root fuse mmdebstrap systemd-nspawn ip iptables qemu-system-x86_64 qemu-img mke2fs ipmi_sim ipmitool dnsmasq busybox setpriv ssh-keygen unshare jq
 [ -c /dev/net/tun ] || skip "needs /dev/net/tun"
 setup
-lab=$T/lab
-end() {
-	local rc=$?
-	[ ! -e "$lab/bridge" ] || "$TOP/contrib/metal-lab" stop "$lab"
-	(exit "$rc")
-	cleanup
-}
-trap end EXIT
-"$TOP/contrib/metal-lab" 1 "$lab" >"$T/lab.ini" || fail "the lab did not start: $(cat "$T/lab.ini")"
+metal_lab 1
 
 # The example with one node on each step but the first. The virtual machine has the shape of vm.sh's, whose snapshot it shares.
 said() { sed -n "s/^$1 = //p" "$T/lab.ini"; }

@@ -5,16 +5,7 @@
 needs root fuse ip iptables
 make_root_tree_if_needed plain
 setup
-tree=$(root_tree) || exit 1
-document providers/c/provider.ini <<-END
-	[provider]
-	type = container
-	image = tree
-	[container]
-	boot = sshd
-	[image tree]
-	source = $tree
-END
+light_provider c
 put_d() { # COUNT
 	printf '[deployment]\nprovider = c\nroles = r\n[nodes n]\ncount = %s\n' "$1" | document deployments/d/deployment.ini
 	cat "$MNT/problems"

@@ -14,11 +14,10 @@ needs root fuse ip iptables unshare
 [ -n "${REBARFS_E2E_NETWORK:-}" ] || make_root_tree_if_needed plain
 in_own_network
 setup
-tree=$(root_tree) || exit 1
 STEP=${FAULT_STEP:-1} FIRST=${FAULT_FIRST:-1} LAST=${FAULT_LAST:-100000}
 ROWS=${FAULT_ROWS:-/dev/stdout}
 
-printf '[provider]\ntype = container\nimage = tree\n[container]\nboot = sshd\n[image tree]\nsource = %s\n' "$tree" | document providers/c/provider.ini
+light_provider c
 printf '[role]\nrunner = script\nonce = yes\n' | document roles/disk/role.ini
 printf '[role]\nrunner = script\nrequires = disk, kernel\nwants = nodes\nretries = 3\nbackoff = 100ms\n' | document roles/app/role.ini
 printf '[role]\nrunner = script\nretries = 3\nbackoff = 100ms\n' | document roles/kernel/role.ini
